@@ -1,0 +1,113 @@
+"""Files that are either old or new, never half: temporary file in the same folder, fsync, rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from lifelong_ct.core.errors import LifelongCTError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replaces `path` atomically.
+
+    Raises:
+        LifelongCTError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    except OSError as error:
+        raise unwritable(path.parent, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+        fsync_directory(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        if os.path.exists(name):
+            os.unlink(name)
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8 text, atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, atomically. NaN is refused: it is not JSON."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """JSON of a file.
+
+    Raises:
+        LifelongCTError: missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise LifelongCTError("the file does not exist", str(path), "check the path") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise LifelongCTError(f"not valid JSON: {error}", str(path), "mend or replace the file") from error
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A folder that appears under its name only when the block ends well; an old one is replaced."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+    except OSError as error:
+        raise unwritable(path.parent, error) from error
+    try:
+        yield scratch
+        for file in scratch.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as opened:
+                    os.fsync(opened.fileno())
+        fsync_directory(scratch)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(scratch, path)
+        fsync_directory(path.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def fsync_directory(path: Path) -> None:
+    """Makes a rename in this folder durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def checksum(path: Path) -> str:
+    """xxh3-128 of a file, hex."""
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def unwritable(path: Path, error: OSError) -> LifelongCTError:
+    """The error for a folder or disk that does not take our file."""
+    return LifelongCTError(
+        f"cannot write: {error.strerror or error}", str(path), "free space there, or choose another folder"
+    )
