@@ -31,7 +31,9 @@ class Identity:
             path.chmod(0o600)
         key = path.read_bytes().strip()
         if len(key) < 32:
-            raise LifelongCTError("the key of the pseudonyms is damaged", str(path), "restore it from a backup")
+            raise LifelongCTError(
+                "the key of the pseudonyms is damaged", str(path), "restore it from a backup"
+            )
         self._key = key
 
     def pseudonym(self, hospital: str, source_id: str) -> str:
@@ -66,7 +68,9 @@ class Redactor:
         files = [part for path in (case.image, case.label) if path for part in (path.name, path.parent.name)]
         stems = [name.split(".")[0] for name in files]
         self.hide_words((word, pseudonym) for word in (case.id, case.patient))
-        self.hide_words((w, f"{pseudonym}-file") for w in (*files, *stems) if w not in (case.id, case.patient))
+        self.hide_words(
+            (w, f"{pseudonym}-file") for w in (*files, *stems) if w not in (case.id, case.patient)
+        )
 
     def __call__(self, text: str) -> str:
         for root, name in sorted(self._roots.items(), key=lambda item: -len(item[0])):

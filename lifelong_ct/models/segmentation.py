@@ -21,7 +21,9 @@ class NormaliseHU(nn.Module):
         super().__init__()
         low, high = map(float, window)
         if not low < high:
-            raise LifelongCTError(f"the window {list(window)} is empty", "model.window", "write [low, high] in HU")
+            raise LifelongCTError(
+                f"the window {list(window)} is empty", "model.window", "write [low, high] in HU"
+            )
         self.low, self.high = low, high
 
     def forward(self, x: Tensor) -> Tensor:

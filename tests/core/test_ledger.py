@@ -1,5 +1,4 @@
 import pytest
-
 from lifelong_ct.core.errors import LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 

@@ -1,5 +1,4 @@
 import pytest
-
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.units import format_bytes, parse_bytes
 

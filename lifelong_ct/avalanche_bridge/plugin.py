@@ -1,0 +1,74 @@
+"""What a strategy of ours is: an Avalanche plugin with a state and a declared size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.data.labels import LabelSpace
+
+
+@dataclass
+class StrategyContext:
+    """What the run lends to its plugins before it starts.
+
+    Attributes:
+        seed: the run's seed; key every draw with it.
+        ledger: ask here before keeping bytes.
+        label_space: decodes `y`.
+        patch: training patch `(D, H, W)` in voxels.
+        exemplar_bytes: budget of the exemplar memory, 0 for none.
+        sharing: hospital → forbid, features or patches.
+        hospitals: name of each experience's hospital, in order.
+        new_model: builds a model like the run's, on its device, with a head of width 1.
+    """
+
+    seed: int
+    ledger: Ledger
+    label_space: LabelSpace
+    patch: tuple[int, int, int]
+    exemplar_bytes: int
+    sharing: dict[str, str]
+    hospitals: list[str]
+    new_model: Callable[[], Any]
+
+
+class StrategyPlugin(SupervisedPlugin):
+    """Base class of our methods and of third parties'. Hooks are Avalanche's.
+
+    `strategy.clock.train_iterations` counts optimizer steps, `strategy.clock.train_exp_counter` past
+    experiences. A plugin holds bytes that do not grow with experiences, or declares its formula in YAML.
+    """
+
+    context: StrategyContext
+
+    def bind(self, context: StrategyContext) -> None:
+        """Called once before the run; the place to reserve bytes."""
+        self.context = context
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and JSON values, nested in dicts and lists."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`; called after `bind`."""
+
+    def held_bytes(self) -> dict[str, int]:
+        """Kind of the ledger → bytes held now."""
+        return {}
+
+
+def tensor_bytes(tree: Any) -> int:
+    """Bytes of all tensors in nested dicts and lists."""
+    import torch
+
+    if isinstance(tree, torch.Tensor):
+        return tree.numel() * tree.element_size()
+    if isinstance(tree, dict):
+        return sum(map(tensor_bytes, tree.values()))
+    if isinstance(tree, (list, tuple)):
+        return sum(map(tensor_bytes, tree))
+    return 0

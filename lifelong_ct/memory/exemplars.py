@@ -1,0 +1,171 @@
+"""The exemplar memory: compressed patches in a budget of bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import blosc2
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor
+
+from lifelong_ct.core.errors import CheckpointError
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.memory.selection import Descriptor, SelectionPolicy
+
+_PARAMS: dict[str, Any] = {"codec": blosc2.Codec.ZSTD, "clevel": 3, "nthreads": 1}
+OVERHEAD = 256
+"""Bytes counted per exemplar for its metadata."""
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """One patch as stored: int16 voxels and coded labels, compressed.
+
+    Attributes:
+        image, label: compressed bytes.
+        shape: `(C, D, H, W)` of the image.
+        label_dtype: numpy name of the label type.
+        hospital: where it comes from.
+        case: content digest of its case.
+    """
+
+    image: bytes
+    label: bytes
+    shape: tuple[int, ...]
+    label_dtype: str
+    hospital: str
+    case: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, metadata included."""
+        return len(self.image) + len(self.label) + OVERHEAD
+
+    @property
+    def id(self) -> str:
+        """Hash of the content."""
+        return xxhash.xxh3_128_hexdigest(self.image + self.label)
+
+    def unpack(self) -> tuple[Tensor, Tensor]:
+        """int16 `[C,D,H,W]` and codes `[1,D,H,W]`."""
+        x = np.frombuffer(blosc2.decompress2(self.image), np.int16).reshape(self.shape)
+        y = np.frombuffer(blosc2.decompress2(self.label), self.label_dtype).reshape(1, *self.shape[1:])
+        return torch.from_numpy(x.copy()), torch.from_numpy(y.copy())
+
+
+class ExemplarMemory:
+    """Detached patches with their annotation protocol, in at most `budget` bytes.
+
+    The budget is reserved in the ledger at once, under `ram` and `exemplars`; what is really stored is
+    told with `use`.
+
+    Args:
+        budget: bytes.
+        policy: which exemplars stay.
+        ledger: asked at construction.
+        seed: of the policy's decisions.
+
+    Raises:
+        LimitExceeded: the budget passes a limit.
+    """
+
+    def __init__(self, budget: int, policy: SelectionPolicy, ledger: Ledger, seed: int) -> None:
+        self.budget, self.policy, self.seed = budget, policy, seed
+        self._ledger = ledger
+        self._kept: list[Exemplar] = []
+        ledger.admit("exemplars", "exemplar memory", budget)
+        ledger.admit("ram", "exemplar memory", budget)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes stored, compression included."""
+        return sum(exemplar.nbytes for exemplar in self._kept)
+
+    def offer(self, x: Tensor, y: Tensor, hospital: str, case: str) -> None:
+        """Offers one patch: int16 `[C,D,H,W]`, codes `[1,D,H,W]`; the policy decides who stays."""
+        image, label = x.numpy().astype(np.int16), y.numpy()
+        packed = _pack(image), _pack(label)
+        self._decide([*self._kept, Exemplar(*packed, tuple(image.shape), label.dtype.name, hospital, case)])
+
+    def sample(
+        self, count: int, rng: np.random.Generator, without: str | None = None
+    ) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """`count` exemplars with equal right, with replacement, none of the hospital `without`.
+
+        Returns:
+            int16 `[n,C,D,H,W]` and codes `[n,1,D,H,W]`; None twice where there is none.
+        """
+        pool = [exemplar for exemplar in self._kept if exemplar.hospital != without]
+        if not pool:
+            return None, None
+        pairs = [pool[i].unpack() for i in rng.integers(0, len(pool), count)]
+        dtype = max((y.dtype for _, y in pairs), key=lambda t: t.itemsize)
+        return torch.stack([x for x, _ in pairs]), torch.stack([y.to(dtype) for _, y in pairs])
+
+    def remove(self, case: str) -> int:
+        """Forgets every exemplar of a case; how many there were."""
+        before = len(self._kept)
+        self._kept = [exemplar for exemplar in self._kept if exemplar.case != case]
+        self._tell()
+        return before - len(self._kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Byte tensors and metadata."""
+        rows = [
+            {"shape": list(e.shape), "label_dtype": e.label_dtype, "hospital": e.hospital, "case": e.case}
+            for e in self._kept
+        ]
+        blobs = [[_to_tensor(e.image), _to_tensor(e.label)] for e in self._kept]
+        return {"rows": rows, "blobs": blobs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`.
+
+        Raises:
+            CheckpointError: the exemplars do not fit the budget of this run.
+        """
+        kept = [
+            Exemplar(
+                image.numpy().tobytes(),
+                label.numpy().tobytes(),
+                tuple(row["shape"]),
+                row["label_dtype"],
+                row["hospital"],
+                row["case"],
+            )
+            for row, (image, label) in zip(state["rows"], state["blobs"], strict=True)
+        ]
+        if sum(exemplar.nbytes for exemplar in kept) > self.budget:
+            raise CheckpointError(
+                f"the exemplars of the checkpoint take more than the budget of {self.budget} bytes",
+                "memory.exemplars",
+                "resume with the limit of the run that wrote it",
+            )
+        self._kept = kept
+        self._tell()
+
+    def _decide(self, candidates: list[Exemplar]) -> None:
+        unique = list({exemplar.id: exemplar for exemplar in candidates}.values())
+        descriptors = [Descriptor(e.id, e.nbytes, e.hospital) for e in unique]
+        keep = self.policy.decide(descriptors, self.seed, self.budget)
+        self._kept = [exemplar for exemplar, stays in zip(unique, keep, strict=True) if stays]
+        self._tell()
+
+    def _tell(self) -> None:
+        self._ledger.use("exemplars", "exemplar memory", self.nbytes)
+        self._ledger.use("ram", "exemplar memory", self.nbytes)
+
+
+def _pack(array: np.ndarray) -> bytes:
+    array = np.ascontiguousarray(array)
+    return blosc2.compress2(array.tobytes(), cparams=blosc2.CParams(typesize=array.itemsize, **_PARAMS))
+
+
+def _to_tensor(data: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(data, np.uint8).copy())

@@ -1,0 +1,83 @@
+"""Online elastic weight consolidation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
+
+
+class OnlineEWC(StrategyPlugin):
+    """Holds weights near their old values, the more the old hospitals need them.
+
+    Kirkpatrick et al., PNAS 2017 (doi 10.1073/pnas.1611835114), eq. 3, in the online form of Schwarz et
+    al., "Progress & Compress", ICML 2018, eq. 8-9: penalty λ/2 Σ F (θ - θ*)² with F ← γ F + F_new. F_new
+    is the mean over `patches` patches of the squared gradient of the loss, one patch at a time. Bytes: two
+    copies of the parameters, whatever the number of hospitals.
+
+    Args:
+        ewc_lambda: λ.
+        gamma: γ, how much of the old importance stays.
+        patches: patches of the experience that estimate F_new.
+    """
+
+    def __init__(self, ewc_lambda: float, gamma: float = 1.0, patches: int = 32) -> None:
+        super().__init__()
+        self.ewc_lambda, self.gamma, self.patches = ewc_lambda, gamma, patches
+        self.fisher: dict[str, Tensor] = {}
+        self.anchor: dict[str, Tensor] = {}
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Adds the penalty to the undivided loss."""
+        if self.fisher:
+            strategy.loss = strategy.loss + self.penalty(strategy.model)
+
+    def penalty(self, model: nn.Module) -> Tensor:
+        """λ/2 Σ F (θ - θ*)²; rows that the head grew since then are free."""
+        terms = [
+            (self.fisher[name] * (parameter[: len(self.anchor[name])] - self.anchor[name]).square()).sum()
+            for name, parameter in model.named_parameters()
+            if name in self.fisher
+        ]
+        return self.ewc_lambda / 2 * torch.stack(terms).sum()
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Updates F and θ*."""
+        new = diagonal_fisher(strategy, self.patches)
+        for name, value in new.items():
+            old = self.fisher.get(name)
+            if old is not None:
+                value[: len(old)] += self.gamma * old
+        self.fisher = new
+        self.anchor = {n: p.detach().clone() for n, p in strategy.model.named_parameters()}
+        for key, tree in (("EWC Fisher", self.fisher), ("EWC anchor", self.anchor)):
+            self.context.ledger.admit("gpu", key, tensor_bytes(tree))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"fisher": dict(self.fisher), "anchor": dict(self.anchor)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.fisher, self.anchor = dict(state["fisher"]), dict(state["anchor"])
+
+    def held_bytes(self) -> dict[str, int]:
+        return {"gpu": tensor_bytes([self.fisher, self.anchor])}
+
+
+def diagonal_fisher(strategy: Any, patches: int) -> dict[str, Tensor]:
+    """Mean over patches of the squared gradient of the loss of one patch, per parameter."""
+    model = strategy.model
+    was_training = model.training
+    model.eval()
+    fisher = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for x, y in strategy.held_out_patches(patches):
+        model.zero_grad(set_to_none=True)
+        strategy._criterion(model(x), y).backward()
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                fisher[name] += parameter.grad.square() / patches
+    model.zero_grad(set_to_none=True)
+    model.train(was_training)
+    return fisher

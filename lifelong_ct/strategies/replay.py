@@ -1,0 +1,79 @@
+"""Experience replay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.seeding import generator
+from lifelong_ct.memory.exemplars import ExemplarMemory
+from lifelong_ct.memory.selection import SelectionPolicy
+
+
+class Replay(StrategyPlugin):
+    """Mixes stored patches of earlier hospitals into every batch.
+
+    Chaudhry et al., "On Tiny Episodic Memories in Continual Learning", arXiv 1902.10486, algorithm 1: the
+    loss is that of the union of the new batch and a batch of the memory, which every new patch is offered
+    to. Only exemplars of earlier hospitals are replayed: the present one is in the batch already. Bytes:
+    `memory.exemplars`, whatever the number of hospitals.
+
+    Args:
+        selection: policy of the memory.
+        exemplars_per_batch: patches of the memory added to each micro-batch.
+        offer_every: optimizer steps between two offers of the current batch.
+    """
+
+    def __init__(
+        self, selection: SelectionPolicy, exemplars_per_batch: int = 2, offer_every: int = 1
+    ) -> None:
+        super().__init__()
+        if exemplars_per_batch < 1 or offer_every < 1:
+            raise LifelongCTError(
+                f"exemplars_per_batch={exemplars_per_batch} and offer_every={offer_every} must be at least 1",
+                "strategy.plugins",
+                "use strategy=naive for no replay",
+            )
+        self.selection = selection
+        self.exemplars_per_batch = exemplars_per_batch
+        self.offer_every = offer_every
+
+    def bind(self, context: StrategyContext) -> None:
+        super().bind(context)
+        if context.exemplar_bytes <= 0:
+            raise LifelongCTError(
+                "replay needs room for exemplars", "memory.exemplars", "set it, e.g. to 16MiB"
+            )
+        self.memory = ExemplarMemory(context.exemplar_bytes, self.selection, context.ledger, context.seed)
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """Offers the new patches, then appends exemplars of earlier hospitals to the micro-batch."""
+        x, y = strategy.mbatch[0], strategy.mbatch[1]
+        step = strategy.clock.train_iterations
+        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
+        past_x, past_y = self._exemplars(step, strategy.micro_step, hospital)
+        if step % self.offer_every == 0 and self.context.sharing.get(hospital, "patches") == "patches":
+            for patch, codes, case in zip(x.cpu(), y.cpu(), strategy.mb_cases, strict=True):
+                self.memory.offer(patch, codes, hospital, case)
+        if past_x is not None and past_y is not None:
+            wide = torch.promote_types(y.dtype, past_y.dtype)
+            strategy.mbatch[0] = torch.cat([x, past_x.to(x)])
+            strategy.mbatch[1] = torch.cat([y.to(wide), past_y.to(y.device, wide)])
+
+    def _exemplars(
+        self, step: int, micro_step: int, hospital: str
+    ) -> tuple[torch.Tensor, torch.Tensor] | tuple[None, None]:
+        rng = generator(self.context.seed, "replay", step, micro_step)
+        return self.memory.sample(self.exemplars_per_batch, rng, without=hospital)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"memory": self.memory.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.memory.load_state_dict(state["memory"])
+
+    def held_bytes(self) -> dict[str, int]:
+        return {"exemplars": self.memory.nbytes}
