@@ -1,0 +1,120 @@
+"""Scores of one case: the organs that were annotated in it, each with every metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from lifelong_ct.core.errors import DataError
+from lifelong_ct.data.labels import default_vocabulary
+
+Box = tuple[slice, slice, slice]
+
+
+class Metric(Protocol):
+    """One or more numbers about a predicted and a reference mask; None where a number is undefined."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Keys of the result, in order."""
+
+    def __call__(
+        self, prediction: npt.NDArray[np.bool_], reference: npt.NDArray[np.bool_], spacing: Sequence[float]
+    ) -> Mapping[str, float | None]:
+        """Bool masks `[D,H,W]` and mm per axis → name → value."""
+
+
+class Reference(Protocol):
+    """What is needed of a `RawCase`."""
+
+    @property
+    def label(self) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | None:
+        """`[D,H,W]`; value i >= 1 is `organs[i - 1]`."""
+
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """The annotated organs."""
+
+
+def score_case(
+    prediction: npt.NDArray[np.uint8],
+    reference: Reference,
+    channel_of: Mapping[str, int],
+    spacing: Sequence[float],
+    metrics: Iterable[Metric],
+    parent: Mapping[str, str] | None = None,
+) -> list[tuple[str, str, float | None]]:
+    """Scores a prediction on the case's own grid.
+
+    Only organs that the case annotates are scored: the others are skipped, never zero. An organ without a
+    channel counts as an empty prediction. An organ contains the organs inside it: a voxel labelled or
+    predicted as liver tumour is liver too.
+
+    The metrics see the bounding box of both masks, not the volume; none of ours depends on the background
+    beyond it.
+
+    Args:
+        prediction: channel ids `[D,H,W]`.
+        reference: label and organs of the case, on the same grid.
+        channel_of: organ → channel of the head.
+        spacing: mm per axis.
+        metrics: what to compute.
+        parent: organ → the organ that contains it; the library's vocabulary where None.
+
+    Returns:
+        (organ, metric, value) in the order of the case's organs; value None where undefined.
+
+    Raises:
+        DataError: prediction and label differ in shape.
+    """
+    if reference.label is None:
+        return []
+    if prediction.shape != reference.label.shape:
+        raise DataError(
+            f"the prediction has shape {prediction.shape}, the label {reference.label.shape}",
+            "evaluation of a case",
+            "bring the prediction to the label's grid first (evaluation.resample.labels_to_grid)",
+            code="shape_mismatch",
+        )
+    metrics = list(metrics)
+    within = default_vocabulary().parent if parent is None else parent
+    predicted_boxes, true_boxes = ndimage.find_objects(prediction), ndimage.find_objects(reference.label)
+    local_of = {organ: i for i, organ in enumerate(reference.organs, start=1)}
+    scores: list[tuple[str, str, float | None]] = []
+    for organ in reference.organs:
+        channels = _ids(organ, channel_of, within)
+        locals_ = _ids(organ, local_of, within)
+        box = _box([*_found(predicted_boxes, channels), *_found(true_boxes, locals_)])
+        predicted = np.isin(prediction[box], channels)
+        true = np.isin(reference.label[box], locals_)
+        for metric in metrics:
+            values = metric(predicted, true, spacing)
+            scores += [(organ, name, values[name]) for name in metric.names]
+    return scores
+
+
+def _ids(organ: str, id_of: Mapping[str, int], parent: Mapping[str, str]) -> list[int]:
+    """Ids of an organ and of all organs inside it, where they have one."""
+    return [i for name, i in id_of.items() if _contains(organ, name, parent)]
+
+
+def _contains(organ: str, name: str | None, parent: Mapping[str, str]) -> bool:
+    while name is not None and name != organ:
+        name = parent.get(name)
+    return name is not None
+
+
+def _found(boxes: list[Box | None], ids: Iterable[int]) -> list[Box]:
+    return [box for i in ids if i <= len(boxes) and (box := boxes[i - 1]) is not None]
+
+
+def _box(boxes: list[Box]) -> Box:
+    """The smallest box around all; a single voxel where there is none, so that no metric sees no voxel."""
+    if not boxes:
+        return (slice(0, 1), slice(0, 1), slice(0, 1))
+    d, h, w = (slice(min(b[a].start for b in boxes), max(b[a].stop for b in boxes)) for a in range(3))
+    return d, h, w

@@ -1,0 +1,208 @@
+"""The result matrix R: after every experience the score on every hospital."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.files import write_text
+from lifelong_ct.core.types import EvaluationRow
+from lifelong_ct.evaluation.transfer import Summary, summarise
+
+MEAN = "mean"
+"""Organ name of the mean over organs, in results.json."""
+_KEYS = ("after", "hospital", "case", "organ")
+_Key = tuple[int, str, str, str]  # after, hospital, metric, organ
+
+
+class ResultMatrix:
+    """Scores per experience, hospital, case, organ and metric, and what follows from them.
+
+    An undefined value (None) is kept, and enters no mean. A score that is given twice is replaced, so that
+    an evaluation which is repeated after a resume counts once.
+    """
+
+    def __init__(self, rows: Iterable[EvaluationRow] = ()) -> None:
+        self._values: dict[_Key, dict[str, float | None]] = {}
+        self.append(rows)
+
+    def append(self, rows: Iterable[EvaluationRow]) -> None:
+        """Adds scores.
+
+        Raises:
+            LifelongCTError: a value is NaN or infinite; an undefined one is None.
+        """
+        for row in rows:
+            if row.value is not None and not math.isfinite(row.value):
+                raise LifelongCTError(
+                    f"the metric {row.metric} gave {row.value}",
+                    f"case {row.case}, {row.organ}, {row.hospital} after {row.after}",
+                    "a metric returns None where it is undefined",
+                )
+            key = (row.after, row.hospital, row.metric, row.organ)
+            self._values.setdefault(key, {})[row.case] = row.value
+
+    def rows(self) -> list[EvaluationRow]:
+        """All scores, in the order of their first appearance."""
+        return [
+            EvaluationRow(after, hospital, case, organ, metric, value)
+            for (after, hospital, metric, organ), cases in self._values.items()
+            for case, value in cases.items()
+        ]
+
+    @property
+    def hospitals(self) -> list[str]:
+        """Hospitals that were scored, in the order of their first appearance."""
+        return list(dict.fromkeys(hospital for _, hospital, _, _ in self._values))
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics, likewise."""
+        return list(dict.fromkeys(metric for _, _, metric, _ in self._values))
+
+    @property
+    def organs(self) -> list[str]:
+        """Organs that were scored, likewise."""
+        return list(dict.fromkeys(organ for _, _, _, organ in self._values))
+
+    @property
+    def last(self) -> int:
+        """The last experience after which anything was scored; 0 in an empty matrix."""
+        return max((after for after, _, _, _ in self._values), default=0)
+
+    def cases(
+        self, after: int, hospital: str, organ: str | None = None, metric: str = "dice"
+    ) -> dict[str, float]:
+        """Case → value where defined; the case's mean over its organs where `organ` is None."""
+        per_case: dict[str, list[float]] = {}
+        for name in self.organs if organ is None else [organ]:
+            for case, value in self._values.get((after, hospital, metric, name), {}).items():
+                if value is not None:
+                    per_case.setdefault(case, []).append(value)
+        return {case: sum(values) / len(values) for case, values in per_case.items()}
+
+    def value(
+        self, after: int, hospital: str, organ: str | None = None, metric: str = "dice"
+    ) -> float | None:
+        """Mean over cases of an organ; the mean over organs of those means where `organ` is None.
+
+        Returns:
+            None where nothing is defined.
+        """
+        if organ is not None:
+            return _mean(self.cases(after, hospital, organ, metric).values())
+        means = (self.value(after, hospital, name, metric) for name in self.organs)
+        return _mean(mean for mean in means if mean is not None)
+
+    def table(
+        self, metric: str = "dice", organ: str | None = None
+    ) -> tuple[npt.NDArray[np.float64], list[str]]:
+        """The matrix as numbers.
+
+        Returns:
+            float64 `[T+1, H]` with row i after experience i (row 0 before any training) and NaN where
+            nothing was scored, and the hospitals of its columns.
+        """
+        hospitals = self.hospitals
+        values = [[self.value(i, h, organ, metric) for h in hospitals] for i in range(self.last + 1)]
+        numbers = [[math.nan if v is None else v for v in row] for row in values]
+        return np.array(numbers, dtype=np.float64).reshape(self.last + 1, len(hospitals)), hospitals
+
+    def summary(self, trained: Sequence[str], metric: str = "dice") -> Summary:
+        """ACC, BWT, FWT, forgetting and more; formulas in `evaluation.transfer`.
+
+        Args:
+            trained: the hospital of each experience that the matrix may know, in order; one without test
+                cases has no column and is skipped.
+            metric: one of which more is better.
+        """
+        table, hospitals = self.table(metric)
+        column = {hospital: j for j, hospital in enumerate(hospitals)}
+        return summarise(table, [column.get(hospital) for hospital in trained])
+
+    def to_scores(self) -> list[dict[str, Any]]:
+        """The `scores` of results.json: {after, hospital, organ, metric, mean, n}.
+
+        n counts the cases with a defined value. The organ "mean" is the mean over organs of per-organ
+        means; its n counts the cases in which at least one organ has a value.
+        """
+        groups: dict[tuple[int, str, str], list[str]] = {}
+        for after, hospital, metric, organ in self._values:
+            groups.setdefault((after, hospital, metric), []).append(organ)
+        return [
+            {
+                "after": after,
+                "hospital": hospital,
+                "organ": organ or MEAN,
+                "metric": metric,
+                "mean": self.value(after, hospital, organ, metric),
+                "n": len(self.cases(after, hospital, organ, metric)),
+            }
+            for (after, hospital, metric), organs in groups.items()
+            for organ in [*organs, None]
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        fields = ("after", "hospital", "case", "organ", "metric", "value")
+        return {"fields": list(fields), "rows": [[getattr(r, f) for f in fields] for r in self.rows()]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Replaces everything by a `state_dict`."""
+        self._values = {}
+        self.append(EvaluationRow(**dict(zip(state["fields"], row, strict=True))) for row in state["rows"])
+
+    def write_cases_csv(self, path: Path) -> None:
+        """One line per (after, hospital, case, organ), one column per metric, empty where undefined.
+
+        Numbers are written in full, so that every aggregate can be computed again from the file.
+        """
+        lines: dict[tuple[int, str, str, str], dict[str, Any]] = {}
+        for row in self.rows():
+            key = (row.after, row.hospital, row.case, row.organ)
+            line = lines.setdefault(key, dict(zip(_KEYS, key, strict=True)))
+            line[row.metric] = "" if row.value is None else repr(float(row.value))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*_KEYS, *self.metrics], restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines.values())
+        write_text(path, text.getvalue())
+
+    @classmethod
+    def read_cases_csv(cls, path: Path) -> ResultMatrix:
+        """The matrix of a `cases.csv`; an empty field is an undefined value.
+
+        Raises:
+            LifelongCTError: missing, or not such a file.
+        """
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                return cls(row for line in csv.DictReader(file) for row in _rows_of(line))
+        except FileNotFoundError as error:
+            raise LifelongCTError("the file does not exist", str(path), "check the path") from error
+        except (KeyError, ValueError, TypeError) as error:
+            raise LifelongCTError(
+                f"not a table of cases: {error!r}", str(path), "give the cases.csv of a run folder"
+            ) from error
+
+
+def _rows_of(line: dict[str, str]) -> list[EvaluationRow]:
+    after, hospital, case, organ = (line[key] for key in _KEYS)
+    return [
+        EvaluationRow(int(after), hospital, case, organ, metric, float(value) if value else None)
+        for metric, value in line.items()
+        if metric not in _KEYS
+    ]
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    known = list(values)
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,88 @@
+"""Continual-learning measures of a result matrix R `[T+1, H]`.
+
+R[i, h] is the score (more is better) on hospital h after experience i, row 0 before any training, NaN where
+nothing was scored; h(i) is the hospital of experience i, T the last row. Terms with a missing score are
+left out; a measure without terms is None, as most are for joint training, which has a last row only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+Matrix = npt.NDArray[np.float64]
+Columns = Sequence[int | None]
+
+
+class Summary(TypedDict):
+    """The measures of this file by name."""
+
+    acc: float | None
+    bwt: float | None
+    fwt: float | None
+    forgetting: float | None
+    final_mean: float | None
+    diagonal_mean: float | None
+
+
+def summarise(R: Matrix, columns: Columns) -> Summary:
+    """All measures.
+
+    Args:
+        R: float64 `[T+1, H]`.
+        columns: for experience 1, 2, …, the column of its hospital, None where that has no test cases.
+    """
+    return {
+        "acc": accuracy(R, columns),
+        "bwt": backward_transfer(R, columns),
+        "fwt": forward_transfer(R, columns),
+        "forgetting": forgetting(R, columns),
+        "final_mean": mean_defined(R[-1]),
+        "diagonal_mean": mean_defined(R[i, h] for i, h in _experiences(R, columns)),
+    }
+
+
+def accuracy(R: Matrix, columns: Columns) -> float | None:
+    """ACC: mean over trained hospitals of R[T, h] (Lopez-Paz & Ranzato 2017, arXiv 1706.08840, eq. 2)."""
+    return mean_defined(R[-1, h] for h in dict.fromkeys(columns) if h is not None)
+
+
+def backward_transfer(R: Matrix, columns: Columns) -> float | None:
+    """BWT: mean over i < T of R[T, h(i)] − R[i, h(i)] (Lopez-Paz & Ranzato 2017, eq. 3)."""
+    return mean_defined(R[-1, h] - R[i, h] for i, h in _experiences(R, columns) if i < _last(R))
+
+
+def forward_transfer(R: Matrix, columns: Columns) -> float | None:
+    """FWT: mean over i > 1 of R[i−1, h(i)] − R[0, h(i)] (ibid., eq. 4; the baseline is the untrained row)."""
+    return mean_defined(R[i - 1, h] - R[0, h] for i, h in _experiences(R, columns) if i > 1)
+
+
+def forgetting(R: Matrix, columns: Columns) -> float | None:
+    """Mean over i < T of max_{1 <= l < T} R[l, h(i)] − R[T, h(i)] (Chaudhry et al. 2018, arXiv 1801.10112, eq. 3).
+
+    Negative where the last row is the best one.
+    """
+    terms = []
+    for i, h in _experiences(R, columns):
+        earlier = R[1:-1, h][~np.isnan(R[1:-1, h])]
+        if i < _last(R) and earlier.size:
+            terms.append(earlier.max() - R[-1, h])
+    return mean_defined(terms)
+
+
+def mean_defined(values: Iterable[float]) -> float | None:
+    """Mean of what is not NaN; None where nothing is left."""
+    known = [float(v) for v in values if not np.isnan(v)]
+    return sum(known) / len(known) if known else None
+
+
+def _last(R: Matrix) -> int:
+    return len(R) - 1
+
+
+def _experiences(R: Matrix, columns: Columns) -> list[tuple[int, int]]:
+    """(i, h(i)) for the experiences that R has a row for and whose hospital has a column."""
+    return [(i, h) for i, h in enumerate(columns, start=1) if h is not None and i <= _last(R)]
