@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @runtime_checkable
@@ -23,3 +28,30 @@ class Reporter(Protocol):
 
     def close(self, status: str) -> None:
         """The run ended: finished, stopped or failed."""
+
+
+@dataclass
+class Batch:
+    """What a source gives for one micro-batch.
+
+    Attributes:
+        x: int16 `[B,C,D,H,W]`.
+        y: codes `[B,1,D,H,W]`.
+        cases: content digest of each sample's case.
+    """
+
+    x: Tensor
+    y: Tensor
+    cases: Sequence[str]
+
+
+class PatchSource(Protocol):
+    """Batches as a pure function of their number, so that any step can be resumed."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch with this number."""
+        ...
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches of a range, read ahead."""
+        ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lifelong_ct.avalanche_bridge import EvaluationPlugin, SupervisedPlugin, SupervisedTemplate
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.protocols import Batch, PatchSource
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.training.augment import Augment
 
@@ -20,33 +21,6 @@ _ASIDE = 1 << 40
 """First step number of patches that no training step draws."""
 
 AMP_TYPES = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass
-class Batch:
-    """What a source gives for one micro-batch.
-
-    Attributes:
-        x: int16 `[B,C,D,H,W]`.
-        y: codes `[B,1,D,H,W]`.
-        cases: content digest of each sample's case.
-    """
-
-    x: Tensor
-    y: Tensor
-    cases: Sequence[str]
-
-
-class PatchSource(Protocol):
-    """Batches as a pure function of their number, so that any step can be resumed."""
-
-    def batch(self, step: int) -> Batch:
-        """The batch with this number."""
-        ...
-
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of a range, read ahead."""
-        ...
 
 
 @dataclass
