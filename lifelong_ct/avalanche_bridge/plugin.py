@@ -49,6 +49,14 @@ class StrategyPlugin(SupervisedPlugin):
         """Called once before the run; the place to reserve bytes."""
         self.context = context
 
+    def declared_bytes(self, model_bytes: int) -> dict[str, int]:
+        """Kind of the ledger → most bytes it will ever hold; called after `bind`.
+
+        Args:
+            model_bytes: of the model with every organ of the stream.
+        """
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Tensors and JSON values, nested in dicts and lists."""
         return {}

@@ -56,6 +56,9 @@ class OnlineEWC(StrategyPlugin):
         for key, tree in (("EWC Fisher", self.fisher), ("EWC anchor", self.anchor)):
             self.context.ledger.admit("gpu", key, tensor_bytes(tree))
 
+    def declared_bytes(self, model_bytes: int) -> dict[str, int]:
+        return {"gpu": 2 * model_bytes}
+
     def state_dict(self) -> dict[str, Any]:
         return {"fisher": dict(self.fisher), "anchor": dict(self.anchor)}
 

@@ -44,6 +44,9 @@ class LwF(StrategyPlugin):
             strategy.mb_output, old, self.temperature
         )
 
+    def declared_bytes(self, model_bytes: int) -> dict[str, int]:
+        return {"gpu": model_bytes}
+
     def state_dict(self) -> dict[str, Any]:
         return {"teacher": None if self.teacher is None else dict(self.teacher.state_dict())}
 

@@ -69,6 +69,9 @@ class Replay(StrategyPlugin):
         rng = generator(self.context.seed, "replay", step, micro_step)
         return self.memory.sample(self.exemplars_per_batch, rng, without=hospital)
 
+    def declared_bytes(self, model_bytes: int) -> dict[str, int]:
+        return {"exemplars": self.memory.budget, "ram": self.memory.budget}
+
     def state_dict(self) -> dict[str, Any]:
         return {"memory": self.memory.state_dict()}
 

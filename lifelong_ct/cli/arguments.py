@@ -1,0 +1,44 @@
+"""Arguments of verbs that are not Hydra's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lifelong_ct.core.errors import LifelongCTError
+
+
+def take(args: list[str], key: str) -> str | None:
+    """Takes `key=value` off the arguments; the last one counts."""
+    found = [arg for arg in args if arg.startswith(f"{key}=")]
+    for arg in found:
+        args.remove(arg)
+    return found[-1].partition("=")[2] if found else None
+
+
+def need(args: list[str], key: str, what: str) -> str:
+    """`take`, for an argument that must be there.
+
+    Raises:
+        LifelongCTError: it is not.
+    """
+    value = take(args, key)
+    if not value:
+        raise LifelongCTError(f"{key}= is missing", "the command line", f"give {key}={what}")
+    return value
+
+
+def newest_checkpoint(text: str) -> Path:
+    """A checkpoint folder: the one given, or the newest of the run folder given.
+
+    Raises:
+        LifelongCTError: neither.
+    """
+    folder = Path(text)
+    if (folder / "manifest.json").exists():
+        return folder
+    kept = sorted((folder / "checkpoints").glob("after_*"))
+    if not kept:
+        raise LifelongCTError(
+            "there is no checkpoint", str(folder), "give a run folder, or one of its checkpoints"
+        )
+    return kept[-1]

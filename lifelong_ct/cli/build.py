@@ -1,0 +1,120 @@
+"""From a composed configuration to the parts of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.cli import privacy
+from lifelong_ct.cli.compose import plain
+from lifelong_ct.cli.instantiate import build
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.identity import Identity, Redactor
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.streams.domain_incremental import DomainIncremental
+from lifelong_ct.training.options import (
+    DataOptions,
+    EvaluationOptions,
+    Requires,
+    RunOptions,
+    TrainerOptions,
+)
+
+
+class Blueprint:
+    """A configuration, its name, and what may be shown of it; nothing is read or built yet.
+
+    Args:
+        config: composed.
+        command: overrides of the command line.
+    """
+
+    def __init__(self, config: DictConfig, command: list[str]) -> None:
+        self.values = plain(config)
+        paths = self.values["paths"]
+        self.identity = Identity(Path(paths["state"]))
+        self.redact: Redactor = privacy.redactor(self.values, self.identity)
+        neutral = config.copy()
+        OmegaConf.set_struct(neutral, False)
+        neutral.paths = {key: f"<{key}>" for key in paths}
+        neutral_values = plain(neutral)
+        self.hash = privacy.configuration_hash(neutral_values)
+        self.public = privacy.public(self.values, neutral_values, self.redact)
+        self.strategy = str(self.values["strategy"]["name"])
+        self.seed = int(self.values["seed"])
+        stream = self.values["stream"]["name"]
+        self.name = f"{stream}-{self.strategy}-s{self.seed}-{self.hash}"
+        self.folder = Path(paths["run"]) if paths.get("run") else Path(paths["runs"]) / self.name
+        shown = [o for o in command if not o.startswith(("paths.", "group="))]
+        self.command = self.redact(" ".join(["lifelong-ct", *shown]))
+
+    def stream(self) -> DomainIncremental:
+        """Indexes the hospitals."""
+        stream = build(self.values["stream"], "stream")
+        for hospital in (*stream.hospitals, *stream.unseen):
+            for case in (*hospital.train, *hospital.test):
+                self.redact.hide_case(case, self.identity.of(case))
+        return stream
+
+    def options(self) -> RunOptions:
+        """Everything, built.
+
+        Raises:
+            LifelongCTError: whatever is wrong in the configuration or in the headers of the hospitals.
+        """
+        values = self.values
+        Ledger(values["memory"])  # a limit that is no size is an error before anything is read
+        requires = _options(Requires, values["strategy"].get("requires") or {}, "strategy.requires")
+        trainer = {key: build_if(value, f"trainer.{key}") for key, value in values["trainer"].items()}
+        evaluation = dict(values["evaluation"])
+        evaluation["metrics"] = build(evaluation.get("metrics", []), "evaluation.metrics")
+        return RunOptions(
+            strategy=self.strategy,
+            seed=self.seed,
+            stream=self.stream(),
+            requires=requires,
+            new_model=lambda: build(values["model"], "model"),
+            new_loss=lambda space: build(values["loss"], "loss", label_space=space),
+            new_plugins=self._plugins,
+            limits=values["memory"],
+            data=_options(DataOptions, values["data"], "data"),
+            trainer=_options(TrainerOptions, trainer, "trainer"),
+            evaluation=_options(EvaluationOptions, evaluation, "evaluation"),
+            folder=self.folder,
+            store=Path(values["paths"]["store"]),
+            identity=self.identity,
+            redact=self.redact,
+            config=self.public,
+            config_hash=self.hash,
+            command=self.command,
+            group=values.get("group"),
+        )
+
+    def _plugins(self) -> list[SupervisedPlugin]:
+        plugins = build(self.values["strategy"].get("plugins") or [], "strategy.plugins")
+        for plugin in plugins:
+            if not isinstance(plugin, SupervisedPlugin):
+                raise LifelongCTError(
+                    f"{type(plugin).__name__} is no Avalanche SupervisedPlugin",
+                    "strategy.plugins",
+                    "derive it from lifelong_ct.avalanche_bridge.plugin.StrategyPlugin",
+                )
+        return plugins
+
+
+def build_if(value: Any, where: str) -> Any:
+    """Builds what has a `_target_`; other values stay."""
+    return build(value, where) if isinstance(value, Mapping) and "_target_" in value else value
+
+
+def _options(kind: Any, values: Mapping[str, Any], where: str) -> Any:
+    unknown = sorted(set(values) - set(kind.__dataclass_fields__))
+    if unknown:
+        raise LifelongCTError(
+            f"unknown key {', '.join(unknown)}", where, f"there are {', '.join(kind.__dataclass_fields__)}"
+        )
+    return kind(**values)

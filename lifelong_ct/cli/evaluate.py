@@ -1,0 +1,52 @@
+"""The verb `evaluate`: scores a checkpoint on the hospitals of any stream, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lifelong_ct.cli import compose
+from lifelong_ct.cli.arguments import need, newest_checkpoint, take
+from lifelong_ct.cli.build import Blueprint
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.training.distributed import place
+from lifelong_ct.training.scoring import Scorer
+from lifelong_ct.training.serving import load_model
+
+
+def main(args: Sequence[str]) -> int:
+    """`from=RUN stream=… [out=cases.csv]`; prints the mean per hospital and organ."""
+    rest = list(args)
+    source, out = need(rest, "from", "RUN_FOLDER"), take(rest, "out")
+    request = compose.parse(rest)
+    options = Blueprint(compose.compose(request), request.overrides).options()
+    served = load_model(newest_checkpoint(source), options.new_model)
+    ledger = Ledger(options.limits)
+    device = place(options.trainer.device, ledger.limits["gpu"])
+    scorer = Scorer(
+        options.evaluation,
+        spacing=served.spacing,
+        label_space=served.label_space,
+        native=lambda hospital, case: hospital.layout.load(case),
+        identity=options.identity,
+        ledger=ledger,
+        device=device,
+    )
+    rows = scorer.score(served.model.to(device), served.after, options.stream.scored)
+    matrix = ResultMatrix(rows)
+    if out:
+        matrix.write_cases_csv(Path(out))
+    _show(matrix, served.after)
+    return 0
+
+
+def _show(matrix: ResultMatrix, after: int) -> None:
+    table = Table("hospital", *matrix.organs, "mean", title="Dice")
+    for hospital in matrix.hospitals:
+        values = [matrix.value(after, hospital, organ) for organ in (*matrix.organs, None)]
+        table.add_row(hospital, *("–" if value is None else f"{value:.3f}" for value in values))
+    Console().print(table)

@@ -1,0 +1,41 @@
+"""The verb `ingest`: fills the volume store, so that later runs start at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lifelong_ct.cli import compose
+from lifelong_ct.cli.build import Blueprint
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.units import format_bytes, parse_bytes
+from lifelong_ct.data.ingest import ingest
+from lifelong_ct.data.store import VolumeStore
+
+
+def main(args: Sequence[str]) -> int:
+    """Reads every training and test case of the stream once."""
+    request = compose.parse(args)
+    blueprint = Blueprint(compose.compose(request), request.overrides)
+    stream = blueprint.stream()
+    ledger = Ledger({"disk": blueprint.values["memory"]["disk"]})
+    cache = parse_bytes(blueprint.values["data"]["cache"], "data.cache")
+    store = VolumeStore(Path(blueprint.values["paths"]["store"]), ledger, cache)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stdout.isatty()) as bar:
+        for hospital in (*stream.hospitals, *stream.unseen):
+            for cases, spacing in ((hospital.train, stream.spacing), (hospital.test, None)):
+                task = bar.add_task(hospital.name, total=len(cases))
+                ingest(
+                    hospital.layout,
+                    list(cases),
+                    store,
+                    spacing,
+                    on_case=lambda done, total, task=task: bar.update(task, completed=done),  # type: ignore[misc]
+                )
+    print(f"{format_bytes(store.nbytes)} in {blueprint.values['paths']['store']}")
+    store.close()
+    return 0

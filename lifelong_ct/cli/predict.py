@@ -1,0 +1,74 @@
+"""The verb `predict`: NIfTI in; segmentation in the same geometry, and organ volumes, out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from rich.progress import track
+
+from lifelong_ct.cli import compose
+from lifelong_ct.cli.arguments import need, newest_checkpoint
+from lifelong_ct.cli.build import Blueprint
+from lifelong_ct.cli.instantiate import build
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.files import write_text
+from lifelong_ct.data.ingest import prepare
+from lifelong_ct.data.nifti import read_image
+from lifelong_ct.evaluation.inference import predict_labels
+from lifelong_ct.evaluation.resample import labels_to_grid
+from lifelong_ct.evaluation.volume import volume_ml
+from lifelong_ct.training.distributed import place
+from lifelong_ct.training.serving import Served, load_model
+
+
+def main(args: Sequence[str]) -> int:
+    """`from=RUN in=SCAN_OR_FOLDER out=FOLDER`."""
+    rest = list(args)
+    source, scans = need(rest, "from", "RUN_FOLDER"), _scans(Path(need(rest, "in", "SCAN.nii.gz")))
+    out = Path(need(rest, "out", "FOLDER"))
+    request = compose.parse(rest)
+    values = Blueprint(compose.compose(request), request.overrides).values
+    served = load_model(newest_checkpoint(source), lambda: build(values["model"], "model"))
+    device = place(values["trainer"]["device"], None)
+    served.model.to(device)
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [_one(scan, out, served, device) for scan in track(scans, "predicting")]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["scan", *(f"{organ}_ml" for organ in served.label_space.channels)])
+    writer.writerows(lines)
+    write_text(out / "volumes.csv", text.getvalue())
+    print(f"{len(scans)} segmentations and volumes.csv in {out}")
+    return 0
+
+
+def _one(scan: Path, out: Path, served: Served, device: torch.device) -> list[str | float]:
+    raw = read_image(scan)
+    ready = prepare(raw, served.spacing)
+    image = ready.image if ready.image.ndim == 4 else ready.image[None]
+    predicted = predict_labels(served.model, image, served.roi, device=device)
+    affine = raw.affine if raw.original_affine is None else raw.original_affine
+    shape = raw.image.shape[-3:] if raw.original_shape is None else raw.original_shape[:3]
+    labels = labels_to_grid(predicted, ready.affine, affine, shape)
+    name = scan.name.removesuffix(".gz").removesuffix(".nii")
+    nib.save(nib.Nifti1Image(labels, affine), out / f"{name}_seg.nii.gz")
+    spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    organs = range(1, len(served.label_space.channels) + 1)
+    return [name, *(round(volume_ml(labels == i, spacing), 3) for i in organs)]
+
+
+def _scans(path: Path) -> list[Path]:
+    found = (
+        sorted(p for p in path.iterdir() if p.name.endswith((".nii", ".nii.gz"))) if path.is_dir() else [path]
+    )
+    if not found or not found[0].exists():
+        raise LifelongCTError(
+            "there is no scan", str(path), "give a .nii or .nii.gz file, or a folder of them"
+        )
+    return found

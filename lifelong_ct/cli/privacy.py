@@ -1,0 +1,106 @@
+"""What must not leave: the redactor of a configuration, and the configuration that reports may show."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lifelong_ct.core.identity import Identity, Redactor
+
+PATH_KEYS = ("root", "manifest", "anatomy")
+PRIVATE_FIELDS = ("id", "patient", "image", "label")
+UNHASHED = ("paths", "reporter", "group")
+"""Groups that do not change what a run computes."""
+
+
+def redactor(config: Mapping[str, Any], identity: Identity) -> Redactor:
+    """Knows the roots of a configuration, and the identifiers of its manifests even if those are broken."""
+    redact = Redactor()
+    for name, path in config["paths"].items():
+        if path:
+            redact.hide_root(path, name)
+    for entry in hospitals(config):
+        name = str(entry.get("name", "hospital"))
+        for key in PATH_KEYS:
+            value = entry.get(key)
+            if isinstance(value, str):
+                path = Path(value)
+                redact.hide_root(path.parent if path.suffix else path, name)
+        rows = _manifest_rows(entry)
+        words = {str(row[f]) for row in rows for f in PRIVATE_FIELDS if row.get(f)}
+        redact.hide_words((p, identity.pseudonym(name, p)) for word in words for p in _parts(word))
+    return redact
+
+
+def public(config: Mapping[str, Any], neutral: Mapping[str, Any], redact: Redactor) -> dict[str, Any]:
+    """What reports show: `neutral` (the configuration with placeholders for `paths`), redacted.
+
+    Manifests that stand in the configuration name patients, so only their size is shown.
+    """
+    shown = _redacted(_without_manifests(neutral), redact)
+    assert isinstance(shown, dict)
+    return shown
+
+
+def configuration_hash(neutral: Mapping[str, Any]) -> str:
+    """8 hex digits that identify what a run computes, wherever its folders are."""
+    kept: dict[str, Any] = {key: value for key, value in neutral.items() if key not in UNHASHED}
+    kept["trainer"] = {
+        k: v for k, v in kept["trainer"].items() if k not in ("stop_after", "keep_checkpoints")
+    }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def hospitals(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every hospital entry of the stream, trained or unseen, with its name."""
+    stream = config["stream"]
+    for key in ("hospitals", "unseen"):
+        entries = stream.get(key) or ()
+        if isinstance(entries, Mapping):
+            entries = [{"name": name, **entry} for name, entry in entries.items()]
+        for entry in entries:
+            yield {**(stream.get("defaults") or {}), **entry}
+
+
+def _manifest_rows(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    manifest = entry.get("manifest")
+    if isinstance(manifest, str):
+        manifest = _read(Path(entry.get("root") or "", manifest)) or _read(Path(manifest))
+    rows = manifest.get("cases", []) if isinstance(manifest, Mapping) else manifest
+    return [row for row in rows or [] if isinstance(row, Mapping)]
+
+
+def _read(path: Path) -> Any:
+    """A manifest as far as it can be read; its layout reports what is wrong with it."""
+    try:
+        text = path.read_text(errors="replace")
+        return list(csv.DictReader(text.splitlines())) if path.suffix == ".csv" else json.loads(text)
+    except (OSError, ValueError):
+        return None
+
+
+def _parts(word: str) -> set[str]:
+    names = [word, *Path(word).parts]
+    return {part for name in names for part in (name, name.split(".")[0]) if len(part) >= 3 and part != ".."}
+
+
+def _without_manifests(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            k: f"<{len(v.get('cases', []))} cases>" if k == "manifest" and isinstance(v, Mapping)
+            else _without_manifests(v)
+            for k, v in value.items()
+        }  # fmt: skip
+    return [_without_manifests(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _redacted(value: Any, redact: Redactor) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _redacted(item, redact) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_redacted(item, redact) for item in value]
+    return redact(value) if isinstance(value, str) else value

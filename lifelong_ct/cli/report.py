@@ -1,0 +1,20 @@
+"""The verb `report`: pages, figures and tables from run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lifelong_ct.cli import compose
+from lifelong_ct.reporting.sweep import write_report
+
+
+def main(args: Sequence[str]) -> int:
+    """Builds the comparison of `paths.runs`, or of the folders given as arguments."""
+    folders = [Path(arg) for arg in args if "=" not in arg and not arg.startswith("-")]
+    if not folders:
+        request = compose.parse(args)
+        folders = [Path(compose.compose(request).paths.runs)]
+    for folder in folders:
+        print(write_report(folder))
+    return 0

@@ -1,0 +1,132 @@
+"""Domain-incremental: one experience per hospital, the organs annotated as each hospital has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from lifelong_ct.avalanche_bridge import AvalancheDataset, CLScenario, benchmark_from_datasets
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.streams.hospital import Hospital, open_hospital
+
+Entries = Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]
+
+
+class DomainIncremental:
+    """Hospitals in a fixed order, and hospitals that are scored but never trained on.
+
+    Args:
+        name: of the stream.
+        organs: what may be learnt.
+        hospitals: entries in order, a list or a mapping; see `open_hospital`.
+        patch: training patch `[D, H, W]` in voxels.
+        steps: optimizer steps per experience.
+        spacing: mm per axis that training volumes are brought to; None keeps each scan's own.
+        unseen: hospitals that are never trained on; only their test cases count.
+        defaults: options of every hospital that does not set them.
+        order: names of the hospitals in another order; also leaves out those not named.
+        first: number of experiences; past the end of the list hospitals come again, with other patients,
+            as `<name>_2`.
+        limit: most cases per split and hospital.
+        synthetic: the scans are drawn; said wherever results appear.
+
+    Raises:
+        LifelongCTError: no hospital, a name twice, or a hospital without training cases.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        organs: Sequence[str],
+        hospitals: Entries,
+        patch: Sequence[int],
+        steps: int,
+        spacing: Sequence[float] | None = None,
+        unseen: Entries = (),
+        defaults: Mapping[str, Any] | None = None,
+        order: Sequence[str] | None = None,
+        first: int | None = None,
+        limit: int | None = None,
+        synthetic: bool = False,
+    ) -> None:
+        self.name, self.steps, self.synthetic = name, steps, synthetic
+        self.patch: tuple[int, int, int] = _three(patch)
+        self.spacing = None if spacing is None else tuple(float(s) for s in spacing)
+        self.label_space = LabelSpace(organs)
+        entries = _cycled(_ordered(_listed(hospitals), order), first)
+        self.hospitals = self._open(entries, defaults, limit)
+        self.unseen = self._open(_listed(unseen), defaults, limit)
+        self._check()
+
+    def benchmark(self, datasets: Sequence[Dataset[Any]]) -> CLScenario:
+        """An Avalanche benchmark whose stream `train` has one experience per dataset, without task labels."""
+        return benchmark_from_datasets(train=[AvalancheDataset([dataset]) for dataset in datasets])
+
+    @property
+    def scored(self) -> list[Hospital]:
+        """Hospitals with test cases: the columns of the result matrix."""
+        return [hospital for hospital in (*self.hospitals, *self.unseen) if hospital.test]
+
+    @property
+    def label_kinds(self) -> list[str]:
+        """Kinds of labels of all cases."""
+        return sorted({c.label_kind for h in (*self.hospitals, *self.unseen) for c in (*h.train, *h.test)})
+
+    def _open(
+        self, entries: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any] | None, limit: int | None
+    ) -> list[Hospital]:
+        return [open_hospital({**(defaults or {}), **e}, self.label_space, limit) for e in entries]
+
+    def _check(self) -> None:
+        names = [hospital.name for hospital in (*self.hospitals, *self.unseen)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if not self.hospitals or twice:
+            what = f"hospitals named twice: {', '.join(twice)}" if twice else "a stream without hospitals"
+            raise LifelongCTError(what, "stream.hospitals", "list each hospital once")
+        for hospital in self.hospitals:
+            if not hospital.train:
+                raise LifelongCTError(
+                    f"no training case annotates an organ of the stream ({', '.join(self.label_space.organs)})",
+                    f"stream.hospitals {hospital.name}",
+                    "mark cases as split: train, or list the hospital under stream.unseen",
+                )
+
+
+def _listed(entries: Entries) -> list[dict[str, Any]]:
+    if isinstance(entries, Mapping):
+        return [{"name": name, **entry} for name, entry in entries.items()]
+    return [dict(entry) for entry in entries]
+
+
+def _ordered(entries: list[dict[str, Any]], order: Sequence[str] | None) -> list[dict[str, Any]]:
+    if order is None:
+        return entries
+    by_name = {entry.get("name"): entry for entry in entries}
+    unknown = [name for name in order if name not in by_name]
+    if unknown:
+        raise LifelongCTError(
+            f"no hospital {', '.join(map(repr, unknown))}",
+            "stream.order",
+            f"the stream has {', '.join(map(str, by_name))}",
+        )
+    return [by_name[name] for name in order]
+
+
+def _cycled(entries: list[dict[str, Any]], first: int | None) -> list[dict[str, Any]]:
+    if first is None or not entries:
+        return entries
+    if first < 1:
+        raise LifelongCTError(f"{first} hospitals", "stream.first", "write 1 or more, or null for all")
+    rounds = ((i // len(entries), entries[i % len(entries)]) for i in range(first))
+    return [e if not k else {**e, "name": f"{e['name']}_{k + 1}"} for k, e in rounds]
+
+
+def _three(patch: Sequence[int]) -> tuple[int, int, int]:
+    if len(patch) != 3 or min(patch) < 1:
+        raise LifelongCTError(f"{list(patch)} is not a patch", "stream.patch", "write [D, H, W] in voxels")
+    d, h, w = map(int, patch)
+    return d, h, w

@@ -1,0 +1,76 @@
+"""A hospital of a stream: its cases, reduced to what the stream learns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.types import Case, Split
+from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.data.layouts import Layout, open_layout
+
+SHARING = ("patches", "features", "forbid")
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """A dataset within a stream.
+
+    Attributes:
+        name: unique within the stream.
+        layout: reads its cases.
+        sharing: what may be kept of it after its experience: patches, features or forbid.
+        train, test: cases, with the organs that the stream learns.
+    """
+
+    name: str
+    layout: Layout
+    sharing: str
+    train: tuple[Case, ...]
+    test: tuple[Case, ...]
+
+
+def open_hospital(entry: Mapping[str, Any], space: LabelSpace, limit: int | None) -> Hospital:
+    """Indexes one hospital; reads headers only.
+
+    Args:
+        entry: name, layout, sharing and whatever the layout's constructor takes.
+        space: only its organs are kept of each case.
+        limit: most cases per split.
+
+    Raises:
+        LifelongCTError: an entry without a name, an unknown sharing, or no case.
+    """
+    rest = dict(entry)
+    name, sharing = str(rest.pop("name", "")), rest.pop("sharing", "patches")
+    if not name:
+        raise LifelongCTError(
+            f"a hospital without a name: {sorted(entry)}", "stream.hospitals", "give it one"
+        )
+    if sharing not in SHARING:
+        raise LifelongCTError(
+            f"sharing {sharing!r} is unknown", f"stream.hospitals {name}", f"use one of {', '.join(SHARING)}"
+        )
+    layout = open_layout({"name": name, **rest})
+    cases = list(layout.cases())
+    if not cases:
+        raise LifelongCTError("it has no cases", f"stream.hospitals {name}", "check its root and manifest")
+    return Hospital(
+        name, layout, sharing, *(_of_split(cases, split, space, limit) for split in ("train", "test"))
+    )
+
+
+def sees(cases: Iterable[Case]) -> list[str]:
+    """Organs annotated in any of the cases, in order of appearance."""
+    return list(dict.fromkeys(organ for case in cases for organ in case.organs))
+
+
+def _of_split(cases: Sequence[Case], split: Split, space: LabelSpace, limit: int | None) -> tuple[Case, ...]:
+    learnt = (
+        replace(case, organs=tuple(o for o in case.organs if o in space.organs))
+        for case in cases
+        if case.split == split
+    )
+    return tuple(case for case in learnt if case.organs)[:limit]

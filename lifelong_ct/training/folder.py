@@ -1,0 +1,67 @@
+"""A run folder belongs to one configuration and one process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.files import read_json, unwritable
+
+
+def finished(folder: Path, config_hash: str) -> dict[str, Any] | None:
+    """The results of a run that is done; None where it is to be started or to be gone on with.
+
+    Raises:
+        LifelongCTError: the folder holds something else, or a run of another configuration.
+    """
+    if not folder.exists() or not any(path.name != ".lock" for path in _inside(folder)):
+        return None
+    if not (folder / "results.json").exists():
+        raise LifelongCTError(
+            "the folder is not empty and no run folder", str(folder), "choose another paths.run or paths.runs"
+        )
+    results = read_json(folder / "results.json")
+    theirs = results.get("run", {}).get("config_hash")
+    if theirs != config_hash:
+        raise LifelongCTError(
+            f"the run folder belongs to the configuration {theirs}, this is {config_hash}",
+            str(folder),
+            "choose another paths.run, or move that folder away; nothing in it was changed",
+        )
+    return results if results.get("status") == "finished" else None
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of the folder.
+
+    Raises:
+        LifelongCTError: another one is in, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LifelongCTError(
+                "another process is running in this folder", str(folder), "wait for it, or stop it"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise unwritable(folder, error) from error

@@ -1,0 +1,148 @@
+"""What a run is made of, ready to use: no configuration framework beyond this point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.identity import Identity, Redactor
+from lifelong_ct.core.units import parse_bytes
+from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.evaluation.cases import Metric
+from lifelong_ct.streams.domain_incremental import DomainIncremental
+from lifelong_ct.training.augment import Augment
+
+
+@dataclass(frozen=True)
+class Requires:
+    """What a strategy asks of a run.
+
+    Attributes:
+        past_data: every hospital's volumes stay, and it trains once, on all of them.
+        reinitialise: a new model before it trains.
+        boundaries: it must be told where an experience ends.
+        resumable: its state can be written to a checkpoint.
+    """
+
+    past_data: bool = False
+    reinitialise: bool = False
+    boundaries: bool = False
+    resumable: bool = True
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The data path; see `conf/data/default.yaml`."""
+
+    keep: str = "current"
+    cache: int | str = "256MiB"
+    foreground: float = 0.67
+    workers: int = 1
+    read_ahead: int = 2
+
+    def __post_init__(self) -> None:
+        if self.keep not in ("current", "all"):
+            raise LifelongCTError(f"keep={self.keep!r} is unknown", "data.keep", "use current or all")
+        parse_bytes(self.cache, "data.cache")
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """The loop; see `conf/trainer/default.yaml`."""
+
+    optimizer: Callable[[Any], torch.optim.Optimizer]
+    steps: int
+    batch_size: int = 2
+    accumulate: int = 1
+    amp: str | None = None
+    clip: float | None = None
+    schedule: str = "poly"
+    reset_optimizer: bool = True
+    augment: Augment | None = None
+    device: str = "auto"
+    channels_last: bool | str = "auto"
+    stop_after: int | None = None
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "batch_size", "accumulate", "keep_checkpoints"):
+            if int(getattr(self, key)) < 1:
+                raise LifelongCTError(f"{key}={getattr(self, key)}", f"trainer.{key}", "write 1 or more")
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Scores; see `conf/evaluation/default.yaml`."""
+
+    metrics: Sequence[Metric]
+    roi: Sequence[int]
+    overlap: float = 0.25
+    schedule: str | int = "every"
+
+    def __post_init__(self) -> None:
+        known = self.schedule in ("every", "final")
+        if not known and not (isinstance(self.schedule, int) and self.schedule > 0):
+            raise LifelongCTError(
+                f"{self.schedule!r} is no schedule",
+                "evaluation.schedule",
+                "use every, final or a number of experiences",
+            )
+
+    def due(self, after: int, last: int) -> bool:
+        """Whether to score after this experience."""
+        if after == last or self.schedule == "every":
+            return True
+        return isinstance(self.schedule, int) and after % self.schedule == 0
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """One stream, one strategy, one seed.
+
+    Attributes:
+        strategy: its name.
+        seed: of the run.
+        stream: hospitals in order.
+        requires: what the strategy asks for.
+        new_model: a fresh model, head of width 1, on the CPU.
+        new_loss: criterion for a label space.
+        new_plugins: Avalanche plugins of the strategy.
+        limits: kind → bytes or None.
+        data, trainer, evaluation: options.
+        folder: the run folder.
+        store: folder of the volume store.
+        config: what the reports show, redacted.
+        config_hash: identifies the configuration.
+        command: how to run it again.
+        identity: makes pseudonyms.
+        redact: removes what is private from a text.
+        reporters: options of `reporting`.
+        group: name of the sweep.
+    """
+
+    strategy: str
+    seed: int
+    stream: DomainIncremental
+    requires: Requires
+    new_model: Callable[[], nn.Module]
+    new_loss: Callable[[LabelSpace], nn.Module]
+    new_plugins: Callable[[], list[SupervisedPlugin]]
+    limits: Mapping[str, int | str | None]
+    data: DataOptions
+    trainer: TrainerOptions
+    evaluation: EvaluationOptions
+    folder: Path
+    store: Path
+    identity: Identity
+    redact: Redactor
+    config: Mapping[str, Any] = field(default_factory=dict)
+    config_hash: str = ""
+    command: str = ""
+    group: str | None = None

@@ -1,0 +1,104 @@
+"""Before a run: who will hold how many bytes, and whether the limits allow it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
+from lifelong_ct.core.errors import LimitExceeded
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.units import format_bytes
+from lifelong_ct.streams.hospital import Hospital
+from lifelong_ct.training.options import RunOptions
+
+MIN_CACHE = 4 << 20
+"""Bytes of the smallest brick cache that still serves: a few compressed bricks."""
+STATE_COPIES = 4
+"""Weights, gradients and the two moments of Adam."""
+LEAST_SHARE = 0.1
+"""Compressed bytes of a volume over its raw ones, at best."""
+VOXEL_BYTES = 3
+"""int16 image and uint8 label."""
+QUEUE, CHECKPOINTS, STATE = "read-ahead queue", "checkpoints", "weights, gradients, optimizer"
+RESERVED = (("ram", QUEUE), ("disk", CHECKPOINTS), ("gpu", STATE))
+"""Demands that nobody else admits."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One holder.
+
+    Attributes:
+        kind: ram, disk, gpu or exemplars.
+        owner: who holds.
+        nbytes: how much, at least.
+        basis: how the number was found.
+    """
+
+    kind: str
+    owner: str
+    nbytes: int
+    basis: str
+
+
+def demands(
+    options: RunOptions, groups: Sequence[Sequence[Hospital]], plugins: Sequence[StrategyPlugin]
+) -> list[Demand]:
+    """What a run will hold at least. Activations, and the memory of evaluating a case, are not in it.
+
+    Args:
+        options: of the run.
+        groups: the hospitals whose training volumes must be there at once, per round.
+        plugins: of the strategy, bound.
+    """
+    model = options.new_model()
+    model.grow(1 + len(options.stream.label_space.organs))  # type: ignore[operator]
+    weights = parameter_bytes(model)
+    declared = [(type(plugin).__name__, plugin.declared_bytes(weights)) for plugin in plugins]
+    kept = sum(own.get("gpu", 0) + own.get("exemplars", 0) for _, own in declared)
+    batch = options.trainer.batch_size * math.prod(options.stream.patch) * VOXEL_BYTES
+    keep = options.trainer.keep_checkpoints + 1
+    volumes = max(sum(least_bytes(hospital, options) for hospital in group) for group in groups)
+    return [
+        Demand("ram", "brick cache", MIN_CACHE, "the smallest that serves"),
+        Demand("ram", QUEUE, batch * (options.data.read_ahead + options.data.workers), "batches in flight"),
+        Demand("disk", CHECKPOINTS, keep * (3 * weights + kept + (1 << 20)), f"{keep} at once"),
+        Demand("disk", "volume store", volumes, f"at best {LEAST_SHARE:.0%} of the raw bytes of a round"),
+        Demand("gpu", STATE, STATE_COPIES * weights, "with the two moments of Adam"),
+        *(Demand(kind, name, n, "declared") for name, own in declared for kind, n in own.items()),
+    ]
+
+
+def least_bytes(hospital: Hospital, options: RunOptions) -> int:
+    """Compressed bytes of a hospital's training volumes, at best."""
+    voxels = sum(grid_voxels(hospital.layout, case, options.stream.spacing) for case in hospital.train)
+    return int(voxels * VOXEL_BYTES * LEAST_SHARE)
+
+
+def check(ledger: Ledger, demands: Iterable[Demand]) -> None:
+    """Refuses a plan that cannot fit.
+
+    Raises:
+        LimitExceeded: with everybody's need, for the first kind whose limit is passed.
+    """
+    rows = list(demands)
+    for kind, limit in ledger.limits.items():
+        mine = [row for row in rows if row.kind == kind]
+        total = sum(row.nbytes for row in mine)
+        if limit is not None and total > limit:
+            needs = ", ".join(f"{row.owner} {format_bytes(row.nbytes)}" for row in mine)
+            raise LimitExceeded(
+                f"the run needs at least {format_bytes(total)} ({total} bytes) of {kind}, "
+                f"the limit is {format_bytes(limit)}",
+                f"memory.{kind}; needed: {needs}",
+                f"raise memory.{kind} to at least {total}, or ask for less",
+            )
+
+
+def parameter_bytes(model: nn.Module) -> int:
+    """Bytes of all parameters and buffers."""
+    return sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))

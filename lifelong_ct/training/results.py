@@ -1,0 +1,91 @@
+"""What `results.json` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.training.options import RunOptions
+
+SCHEMA = 1
+
+
+class Results:
+    """Collects the results of a run; `state_dict` survives a resume.
+
+    Args:
+        options: of the run.
+        trained: the hospital of each round, in order.
+        ledger: limits and peaks.
+    """
+
+    def __init__(self, options: RunOptions, trained: Sequence[str], ledger: Ledger) -> None:
+        self.options, self.trained, self.ledger = options, list(trained), ledger
+        self.matrix = ResultMatrix()
+        self.experiences: list[dict[str, Any]] = []
+        self.seconds = {"reading": 0.0, "training": 0.0, "evaluation": 0.0}
+        self.anonymous_peak = 0
+        self._peaks: dict[str, dict[str, int | None]] = {}
+
+    def document(self, status: str, error: str | None = None) -> dict[str, Any]:
+        """The content of `results.json`, JSON values only."""
+        stream = self.options.stream
+        return {
+            "schema": SCHEMA,
+            "status": status,
+            "run": self.description(),
+            "hospitals": [hospital.name for hospital in stream.hospitals],
+            "unseen": [hospital.name for hospital in stream.unseen],
+            "organs": list(stream.label_space.organs),
+            "experiences": self.experiences,
+            "scores": self.matrix.to_scores(),
+            "summary": dict(self.matrix.summary(self.trained)),
+            "memory": self.memory(),
+            "seconds": {**self.seconds, "total": sum(self.seconds.values())},
+            "error": error,
+        }
+
+    def description(self) -> dict[str, Any]:
+        """The `run` of `results.json`."""
+        return {
+            "name": self.options.folder.name,
+            "strategy": self.options.strategy,
+            "stream": self.options.stream.name,
+            "seed": self.options.seed,
+            "group": self.options.group,
+            "config_hash": self.options.config_hash,
+            "synthetic": self.options.stream.synthetic,
+            "label_kinds": self.options.stream.label_kinds,
+            "training_cases": sum(len(h.train) for h in self.options.stream.hospitals),
+            "command": self.options.command,
+        }
+
+    def memory(self) -> dict[str, dict[str, int | None]]:
+        """Kind → limit, peak (reserved), used (stored), in bytes, over all sessions of the run; for ram also
+        `measured`, the process's peak of anonymous memory with interpreter and libraries."""
+        now = self.ledger.report()
+        for kind, old in self._peaks.items():
+            for key in ("peak", "used"):
+                now[kind][key] = max(now[kind][key] or 0, old[key] or 0)
+        now["ram"]["measured"] = self.anonymous_peak
+        return now
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "matrix": self.matrix.state_dict(),
+            "experiences": self.experiences,
+            "seconds": self.seconds,
+            "memory": self.memory(),
+            "anonymous_peak": self.anonymous_peak,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self.matrix.load_state_dict(state["matrix"])
+        self.experiences = list(state["experiences"])
+        self.seconds = dict(state["seconds"])
+        self._peaks = {kind: dict(row) for kind, row in state["memory"].items()}
+        self.anonymous_peak = state["anonymous_peak"]

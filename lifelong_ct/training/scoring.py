@@ -1,0 +1,83 @@
+"""Scores of the present model on the test cases of hospitals, on each case's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from lifelong_ct.core.identity import Identity
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.types import Case, EvaluationRow
+from lifelong_ct.data.ingest import prepare
+from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.data.types import RawCase
+from lifelong_ct.evaluation.cases import score_case
+from lifelong_ct.evaluation.inference import predict_labels
+from lifelong_ct.evaluation.resample import labels_to_grid
+from lifelong_ct.streams.hospital import Hospital
+from lifelong_ct.training.options import EvaluationOptions
+
+LOGIT_BYTES = 4
+
+
+class Scorer:
+    """Predicts and scores, one case in memory at a time.
+
+    Args:
+        options: metrics and sliding window.
+        spacing: mm per axis that the model was trained on; None for each scan's own.
+        label_space: organs and their channels.
+        native: a case on its own grid.
+        identity: makes pseudonyms.
+        ledger: asked for the memory of each case.
+        device: of the model.
+        amp: autocast type.
+        progress: told `(text, done, total)`.
+    """
+
+    def __init__(
+        self,
+        options: EvaluationOptions,
+        *,
+        spacing: Sequence[float] | None,
+        label_space: LabelSpace,
+        native: Callable[[Hospital, Case], RawCase],
+        identity: Identity,
+        ledger: Ledger,
+        device: torch.device,
+        amp: torch.dtype | None = None,
+        progress: Callable[[str, int, int], None] = lambda text, done, total: None,
+    ) -> None:
+        self.options, self.spacing, self.label_space = options, spacing, label_space
+        self.native, self.identity, self.ledger = native, identity, ledger
+        self.device, self.amp, self.progress = device, amp, progress
+
+    def score(self, model: nn.Module, after: int, hospitals: Sequence[Hospital]) -> list[EvaluationRow]:
+        """Every metric of every annotated organ of every test case."""
+        cases = [(hospital, case) for hospital in hospitals for case in hospital.test]
+        rows = []
+        for done, (hospital, case) in enumerate(cases, start=1):
+            pseudonym = self.identity.of(case)
+            rows += [
+                EvaluationRow(after, hospital.name, pseudonym, organ, metric, value)
+                for organ, metric, value in self._score_case(model, self.native(hospital, case))
+            ]
+            self.progress("evaluating", done, len(cases))
+        return rows
+
+    def _score_case(self, model: nn.Module, raw: RawCase) -> list[tuple[str, str, float | None]]:
+        ready = prepare(raw, self.spacing)
+        width = len(self.label_space.channels) + 1
+        voxels = ready.image.size
+        need = voxels * (2 + 4 + LOGIT_BYTES * width) + raw.image.nbytes
+        with self.ledger.reserve("ram", "evaluation of a case", need):
+            image = ready.image if ready.image.ndim == 4 else ready.image[None]
+            predicted = predict_labels(
+                model, image, self.options.roi, self.options.overlap, self.device, self.amp
+            )
+            grid = raw.image.shape[-3:]
+            native = labels_to_grid(predicted, ready.affine, raw.affine, grid)
+        channels = {organ: i for i, organ in enumerate(self.label_space.channels, start=1)}
+        return score_case(native, raw, channels, raw.spacing, self.options.metrics)
