@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,7 +39,8 @@ class Learner(SupervisedTemplate):
 
     `before_training_iteration` fires before anything is accumulated; `before_backward` once per
     micro-batch with the undivided loss, which is divided afterwards; gradients are unscaled before
-    `after_backward`, which fires once, before clipping.
+    `after_backward`, which fires once, before clipping. Until `before_forward` has fired the micro-batch
+    holds int16 voxels as stored; what plugins add to it there is augmented with the rest.
 
     Args:
         model: voxels → logits, with `grow`.
@@ -93,7 +96,7 @@ class Learner(SupervisedTemplate):
             train_mb_size=batch_size,
             device=device,
             plugins=list(plugins),
-            evaluator=EvaluationPlugin(),
+            evaluator=_silent_evaluator(),
         )
         self._make_optimizer, self._width = optimizer, width
         self.accumulate, self.amp, self.clip, self.schedule = accumulate, AMP_TYPES[amp], clip, schedule
@@ -102,6 +105,8 @@ class Learner(SupervisedTemplate):
         self.source: PatchSource | None = None
         self.steps, self.micro_step = 0, 0
         self.mb_cases: Sequence[str] = ()
+        self.dataloader: Iterable[Any] = []
+        self.optimized_param_id: dict[str, nn.Parameter] | None = None
 
     def learn(self, experience: Any, source: PatchSource, steps: int) -> None:
         """Trains one experience for `steps` optimizer steps on the patches of `source`."""
@@ -139,24 +144,27 @@ class Learner(SupervisedTemplate):
         """All optimizer steps of one experience."""
         assert self.source is not None
         batches = self.source.batches(0, self.steps * self.accumulate)
-        for step in range(self.steps):
-            if self._stop_training:
-                break
-            self._set_lr(step)
-            self._optimizer_step([next(batches) for _ in range(self.accumulate)], **kwargs)
+        try:
+            for step in range(self.steps):
+                if self._stop_training:
+                    break
+                self._set_lr(step)
+                self._optimizer_step(batches, **kwargs)
+        finally:
+            getattr(batches, "close", lambda: None)()  # ends what reads ahead
 
-    def _optimizer_step(self, micro_batches: Sequence[Batch], **kwargs: Any) -> None:
-        self._take(micro_batches[0], 0)
+    def _optimizer_step(self, batches: Iterator[Batch], **kwargs: Any) -> None:
+        self._take(next(batches), 0)
         self._before_training_iteration(**kwargs)
         self.model.train()
         self.optimizer.zero_grad()
-        total = torch.zeros((), device=self.device)
-        for i, micro_batch in enumerate(micro_batches):
-            if i:
-                self._take(micro_batch, i)
-            total += self._accumulate(len(micro_batches), **kwargs)
+        losses, cases = [self._accumulate(**kwargs)], [self.mb_cases]
+        for i in range(1, self.accumulate):
+            self._take(next(batches), i)
+            losses.append(self._accumulate(**kwargs))
+            cases.append(self.mb_cases)
+        loss = self._finite_mean(losses, cases)
         self.scaler.unscale_(self.optimizer)
-        self.loss = total
         self._after_backward(**kwargs)
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
@@ -164,27 +172,45 @@ class Learner(SupervisedTemplate):
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._after_update(**kwargs)
-        self._report(float(total))
+        self.on_step(StepReport(self.clock.train_exp_iterations, loss, self.optimizer.param_groups[0]["lr"]))
         self._after_training_iteration(**kwargs)
 
-    def _accumulate(self, parts: int, **kwargs: Any) -> Tensor:
+    def _accumulate(self, **kwargs: Any) -> Tensor:
         self.loss = self._make_empty_loss()
         self._before_forward(**kwargs)
+        self._augment()
         self.mb_output = self.forward()
         self._after_forward(**kwargs)
         self.loss = self.loss + self.criterion()
         self._before_backward(**kwargs)
-        part = self.loss.sum() / parts
-        self.scaler.scale(part).backward(retain_graph=self.retain_graph)
-        return part.detach()
+        self.scaler.scale(self.loss.sum() / self.accumulate).backward(retain_graph=self.retain_graph)
+        return self.loss.detach().sum()
 
     def _take(self, batch: Batch, micro_step: int) -> None:
         self.micro_step, self.mb_cases = micro_step, batch.cases
         self.mbatch = [batch.x, batch.y]
         self._unpack_minibatch()
+
+    def _augment(self) -> None:
         if self.augment is not None:
-            key = (self.seed, self.clock.train_iterations, micro_step)
-            self.mbatch = list(self.augment(*self.mbatch, derive_seed(*key)))
+            seed = derive_seed(self.seed, self.clock.train_iterations, self.micro_step)
+            self.mbatch = list(self.augment(self.mb_x, self.mb_y, seed))
+
+    def _finite_mean(self, losses: list[Tensor], cases: list[Sequence[str]]) -> float:
+        """Checked before the weights change, so that the model of before is still whole."""
+        stacked = torch.stack(losses)
+        self.loss = stacked.mean()
+        values = stacked.tolist()
+        bad = [i for i, value in enumerate(values) if not math.isfinite(value)]
+        if bad:
+            named = dict.fromkeys(case for i in bad for case in cases[i])
+            raise LifelongCTError(
+                f"the loss is {values[bad[0]]} at step {self.clock.train_exp_iterations} of experience "
+                f"{self.clock.train_exp_counter + 1}",
+                f"cases {', '.join(named)}",
+                "lower trainer.optimizer.lr or the strategy's weights, or set trainer.clip=1.0",
+            )
+        return sum(values) / len(values)
 
     def forward(self) -> Tensor:
         """Logits of the micro-batch."""
@@ -207,16 +233,6 @@ class Learner(SupervisedTemplate):
         for group, base in zip(self.optimizer.param_groups, self._base_lr, strict=True):
             group["lr"] = base * factor
 
-    def _report(self, loss: float) -> None:
-        if not np.isfinite(loss):
-            raise LifelongCTError(
-                f"the loss is {loss} at step {self.clock.train_exp_iterations} of the experience",
-                f"cases {', '.join(self.mb_cases)}",
-                "lower trainer.optimizer.lr or the strategy's weights, or set trainer.clip=1.0",
-            )
-        lr = self.optimizer.param_groups[0]["lr"]
-        self.on_step(StepReport(self.clock.train_exp_iterations, loss, lr))
-
     def state_dict(self) -> dict[str, Any]:
         """Model, optimizer, scaler, Avalanche's clock and the names of the optimized parameters."""
         return {
@@ -224,17 +240,34 @@ class Learner(SupervisedTemplate):
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "clock": dict(vars(self.clock)),
-            "optimized": list(self.optimized_param_id or {}),
+            "optimized": self._optimized_names(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`."""
-        self.model.grow(state["model"]["head.bias"].shape[0])
-        self.model.load_state_dict(state["model"])
-        self.model.to(self.device)
-        self.optimizer = self._make_optimizer(self.model.parameters())
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        vars(self.clock).update(state["clock"])
+        model = cast(Any, self.model)
+        model.grow(state["model"]["head.bias"].shape[0])
+        model.load_state_dict(state["model"])
+        model.to(self.device)
         named = dict(self.model.named_parameters())
-        self.optimized_param_id = {name: named[name] for name in state["optimized"]} or None
+        optimized = {name: named[name] for name in state["optimized"]}
+        self.optimizer = self._make_optimizer(list((optimized or named).values()))
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimized_param_id = optimized or None
+        self.scaler.load_state_dict(state["scaler"])
+        for name, value in state["clock"].items():
+            setattr(self.clock, name, value)
+
+    def _optimized_names(self) -> list[str]:
+        """In the optimizer's order, which is that of its state."""
+        if self.optimized_param_id is None:
+            return []
+        names = {id(parameter): name for name, parameter in self.optimized_param_id.items()}
+        return [names[id(p)] for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def _silent_evaluator() -> EvaluationPlugin:
+    """Avalanche wants one and warns that it logs nothing; scores are made elsewhere."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return EvaluationPlugin()

@@ -1,0 +1,1 @@
+"""Contracts that plug-ins can be held to, from their own tests."""

@@ -1,0 +1,49 @@
+"""What reports show of a configuration, and what identifies a run."""
+
+import json
+
+from lifelong_ct.cli import privacy
+from lifelong_ct.core.identity import Identity
+
+
+def _config(tmp_path, **hospital):
+    return {
+        "paths": {"data": str(tmp_path / "Doe_Jane"), "runs": "runs", "state": str(tmp_path), "run": None},
+        "trainer": {"steps": 3, "stop_after": None, "keep_checkpoints": 2},
+        "group": None,
+        "stream": {"hospitals": [{"name": "north", **hospital}]},
+    }
+
+
+def test_identifiers_of_a_manifest_are_hidden_even_where_it_is_broken(tmp_path):
+    root = tmp_path / "hospital"
+    root.mkdir()
+    rows = [
+        {
+            "id": "SCAN-77",
+            "patient": "Doe^Jane",
+            "image": "doe_jane/ct_original.nii.gz",
+            "organs": ["nonsense"],
+        }
+    ]
+    (root / "manifest.json").write_text(json.dumps({"cases": rows}))
+    config = _config(tmp_path, manifest=str(root / "manifest.json"))
+    redact = privacy.redactor(config, Identity(tmp_path))
+    text = redact(f"case SCAN-77 of Doe^Jane in {root}/doe_jane/ct_original.nii.gz, {tmp_path}/Doe_Jane/x")
+    for word in ("SCAN-77", "Doe", "Jane", "doe_jane", "ct_original", str(root)):
+        assert word not in text
+
+
+def test_an_inline_manifest_is_not_shown(tmp_path):
+    config = _config(tmp_path, manifest={"cases": [{"id": "SCAN-77", "patient": "Doe^Jane"}]})
+    redact = privacy.redactor(config, Identity(tmp_path))
+    shown = privacy.public(config, config, redact)
+    assert shown["stream"]["hospitals"][0]["manifest"] == "<1 cases>"
+
+
+def test_the_hash_ignores_places_and_pauses_and_knows_the_rest(tmp_path):
+    config = _config(tmp_path)
+    same = {**config, "paths": {}, "group": "x", "trainer": {**config["trainer"], "stop_after": 1}}
+    other = {**config, "trainer": {**config["trainer"], "steps": 4}}
+    assert privacy.configuration_hash(config) == privacy.configuration_hash(same)
+    assert privacy.configuration_hash(config) != privacy.configuration_hash(other)
