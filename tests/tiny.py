@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
 from lifelong_ct.avalanche_bridge import AvalancheDataset, benchmark_from_datasets
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import adopt
@@ -17,8 +20,6 @@ from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.losses.dice_ce import PartialDiceCE
 from lifelong_ct.models.segmentation import SegmentationModel
 from lifelong_ct.training.learner import Learner
-from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 PATCH = (8, 8, 8)
 HOSPITALS = ["first", "second"]
