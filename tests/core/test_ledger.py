@@ -1,4 +1,5 @@
 import pytest
+
 from lifelong_ct.core.errors import LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 

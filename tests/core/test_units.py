@@ -1,4 +1,5 @@
 import pytest
+
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.units import format_bytes, parse_bytes
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
 from torch import Tensor
+
+from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
 
 
 class L2SP(StrategyPlugin):
