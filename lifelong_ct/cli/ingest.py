@@ -34,7 +34,7 @@ def main(args: Sequence[str]) -> int:
                     list(cases),
                     store,
                     spacing,
-                    on_case=lambda done, total, task=task: bar.update(task, completed=done),  # type: ignore[misc]
+                    on_case=lambda done, total, task=task: bar.update(task, completed=done),
                 )
     print(f"{format_bytes(store.nbytes)} in {blueprint.values['paths']['store']}")
     store.close()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import nibabel as nib
 from torch import nn
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
 from lifelong_ct.core.errors import LimitExceeded
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import format_bytes
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import RunOptions
@@ -75,8 +78,22 @@ def demands(
 
 def least_bytes(hospital: Hospital, options: RunOptions) -> int:
     """Compressed bytes of a hospital's training volumes, at best."""
-    voxels = sum(grid_voxels(hospital.layout, case, options.stream.spacing) for case in hospital.train)
+    voxels = sum(grid_voxels(case, options.stream.spacing) for case in hospital.train)
     return int(voxels * VOXEL_BYTES * LEAST_SHARE)
+
+
+def grid_voxels(case: Case, spacing: Sequence[float] | None) -> float:
+    """Voxels of a case on the stream's spacing, from its header; 0 where that cannot be read (ingest will
+    say why)."""
+    if case.image is None:
+        return math.prod(int(n) for n in str(case.params.get("shape", "0")).split("x"))
+    try:
+        header: Any = nib.load(case.image).header
+        shape, zooms = header.get_data_shape()[:3], header.get_zooms()[:3]
+    except (OSError, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError):
+        return 0
+    ratio = 1.0 if spacing is None else math.prod(zooms) / math.prod(spacing)
+    return math.prod(shape) * ratio
 
 
 def check(ledger: Ledger, demands: Iterable[Demand]) -> None:

@@ -154,7 +154,7 @@ class Run:
         model = self.options.new_model()
         wanted = self.options.trainer.channels_last
         if wanted is True or (wanted == "auto" and self.device.type == "cpu"):
-            model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            model = model.to(memory_format=torch.channels_last_3d)
         return model.to(self.device)
 
     def _new_learner(self) -> Learner:
@@ -326,7 +326,7 @@ class Run:
             results=self.results.document("running"),
         )
         for plugin in self.plugins:
-            lost = getattr(plugin, "lost_on_resume", list)()
+            lost: list[str] = getattr(plugin, "lost_on_resume", list)()
             if lost:
                 self._note(f"this run cannot resume: the strategy keeps {', '.join(lost)}")
 
