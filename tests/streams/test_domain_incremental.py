@@ -1,0 +1,111 @@
+"""Order, cycling, limits and errors of a stream, with a layout of this file."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.types import Case
+from lifelong_ct.data.types import RawCase
+from lifelong_ct.streams.domain_incremental import DomainIncremental
+
+HERE = f"{__name__}:ListedLayout"
+
+
+class ListedLayout:
+    """Cases named by the configuration: split and organs of each."""
+
+    def __init__(self, hospital: str, cases: list[tuple[str, list[str]]], note: str = "") -> None:
+        self.hospital, self.listed, self.note = hospital, cases, note
+
+    def cases(self) -> Iterator[Case]:
+        for i, (split, organs) in enumerate(self.listed):
+            yield Case(self.hospital, f"c{i}", f"p{i}", split, tuple(organs), label_kind="synthetic")
+
+    def load(self, case: Case) -> RawCase:
+        return RawCase(np.zeros((2, 2, 2), np.int16), None, np.eye(4), case.organs)
+
+
+def entry(name, *cases, **more):
+    return {
+        "name": name,
+        "layout": HERE,
+        "cases": list(cases) or [("train", ["liver"]), ("test", ["liver"])],
+        **more,
+    }
+
+
+def stream(*hospitals, **more):
+    options = {"name": "s", "organs": ["liver", "spleen"], "patch": [4, 4, 4], "steps": 1, **more}
+    return DomainIncremental(hospitals=list(hospitals), **options)
+
+
+def names(hospitals):
+    return [hospital.name for hospital in hospitals]
+
+
+def test_hospitals_come_in_their_order_and_unseen_ones_are_scored_last():
+    made = stream(entry("a"), entry("b", ("train", ["spleen"])), unseen=[entry("u", ("test", ["liver"]))])
+    assert names(made.hospitals) == ["a", "b"]
+    assert names(made.scored) == ["a", "u"]  # b has no test case, so no column
+    assert made.label_kinds == ["synthetic"]
+
+
+def test_a_mapping_of_hospitals_is_named_by_its_keys_and_defaults_fill_in():
+    nameless = {key: value for key, value in entry("x").items() if key != "name"}
+    made = DomainIncremental(
+        name="s",
+        organs=["liver"],
+        patch=[4, 4, 4],
+        steps=1,
+        hospitals={"x": nameless},
+        defaults={"note": "common"},
+    )
+    assert names(made.hospitals) == ["x"]
+    assert made.hospitals[0].layout.note == "common"
+
+
+def test_order_and_first():
+    assert names(stream(entry("a"), entry("b"), order=["b", "a"]).hospitals) == ["b", "a"]
+    assert names(stream(entry("a"), entry("b"), first=5).hospitals) == ["a", "b", "a_2", "b_2", "a_3"]
+
+
+def test_limit_counts_per_split():
+    cases = [("train", ["liver"])] * 3 + [("test", ["liver"])] * 3
+    made = stream(entry("a", *cases), limit=2).hospitals[0]
+    assert (len(made.train), len(made.test)) == (2, 2)
+
+
+def test_only_organs_of_the_stream_are_kept():
+    made = stream(entry("a", ("train", ["liver", "pancreas"]), ("train", ["pancreas"]))).hospitals[0]
+    assert [case.organs for case in made.train] == [("liver",)]
+
+
+def test_the_benchmark_has_one_experience_per_dataset():
+    made = stream(entry("a"), entry("b"))
+    data = [TensorDataset(torch.zeros(n, 1, 2, 2, 2), torch.zeros(n, 1, 2, 2, 2)) for n in (1, 3)]
+    experiences = list(made.benchmark(data).train_stream)
+    assert [len(e.dataset) for e in experiences] == [1, 3]
+    assert [e.current_experience for e in experiences] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: stream(), "without hospitals"),
+        (lambda: stream(entry("a"), entry("a")), "named twice"),
+        (lambda: stream(entry("a"), order=["z"]), "'z'"),
+        (lambda: stream(entry("a"), first=0), "0 hospitals"),
+        (lambda: stream(entry("a"), patch=[4, 4]), "not a patch"),
+        (lambda: stream(entry("a", sharing="all")), "sharing 'all'"),
+        (lambda: stream({"layout": HERE, "cases": []}), "without a name"),
+        (lambda: stream(entry("a", ("train", ["pancreas"]))), "no training case"),
+        (lambda: stream(entry("a", ("test", ["liver"]))), "no training case"),
+    ],
+)
+def test_mistakes(make, word):
+    with pytest.raises(LifelongCTError, match=word):
+        make()
