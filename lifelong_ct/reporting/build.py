@@ -1,0 +1,50 @@
+"""The reporters that a configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.protocols import Reporter
+from lifelong_ct.reporting.console import Console
+from lifelong_ct.reporting.fanout import Reporters
+from lifelong_ct.reporting.run_folder import RunFolder
+
+KEYS = ("console", "html", "wandb")
+WANDB_KEYS = ("enabled", "project", "entity", "mode")
+MODES = (None, "online", "offline")
+
+
+def make_reporters(
+    config: Mapping[str, Any], folder: Path, redact: Callable[[str], str], group: str | None
+) -> Reporters:
+    """The run folder always, the others as configured.
+
+    Args:
+        config: group `reporter`; see `conf/reporter/default.yaml`.
+        folder: of the run.
+        redact: removes what is private from a text.
+        group: name of the sweep in W&B.
+
+    Raises:
+        LifelongCTError: an unknown key or mode.
+    """
+    _known(config, KEYS, "reporter")
+    wandb = config.get("wandb") or {}
+    _known(wandb, WANDB_KEYS, "reporter.wandb")
+    if wandb.get("mode") not in MODES:
+        raise LifelongCTError(
+            f"mode={wandb['mode']!r} is unknown", "reporter.wandb.mode", "use online, offline or null"
+        )
+    reporters: list[Reporter] = [RunFolder(folder, redact)]
+    if config.get("console", True):
+        reporters.append(Console(folder))
+    return Reporters(reporters, redact)
+
+
+def _known(config: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
+    unknown = sorted(set(config) - set(keys))
+    if unknown:
+        raise LifelongCTError(f"unknown key {', '.join(unknown)}", where, f"there are {', '.join(keys)}")

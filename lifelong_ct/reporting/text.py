@@ -1,0 +1,124 @@
+"""Numbers and sentences that console, page and tables share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lifelong_ct.core.units import format_bytes
+
+UNDEFINED = "–"
+FEW_CASES = 30
+"""Fewer training cases than this show a working pipeline, not science."""
+MEASURES = {
+    "acc": "ACC",
+    "bwt": "BWT",
+    "fwt": "FWT",
+    "forgetting": "forgetting",
+    "final_mean": "final mean",
+    "diagonal_mean": "when learnt",
+}
+"""Keys of `summary`, as people call them."""
+MEANINGS = {
+    "acc": "mean score on the trained hospitals at the end",
+    "bwt": "change on earlier hospitals since each was learnt; below 0 is forgetting",
+    "fwt": "gain on a hospital before it was trained on, over the untrained network",
+    "forgetting": "best score a hospital ever had, minus the one at the end",
+    "final_mean": "mean at the end over all hospitals, the unseen ones too",
+    "diagonal_mean": "mean score on each hospital right after it was learnt",
+}
+_SIGNED = ("bwt", "fwt")
+
+
+def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
+    """0.5 → `0.500`; None → a dash."""
+    if value is None or value != value:
+        return UNDEFINED
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("-", "", 1) if float(text) == 0 and not signed else text
+
+
+def measure(name: str, value: float | None) -> str:
+    """A value of `summary`, with its sign where the sign is the message."""
+    return number(value, signed=name in _SIGNED)
+
+
+def size(nbytes: float | None) -> str:
+    """Bytes for people; a dash for None."""
+    return UNDEFINED if nbytes is None else format_bytes(nbytes)
+
+
+def duration(seconds: float | None) -> str:
+    """75 → `1 min 15 s`; 0.42 → `0.4 s`."""
+    if seconds is None:
+        return UNDEFINED
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def plural(count: int, word: str) -> str:
+    """(1, "seed") → `1 seed`; (2, "seed") → `2 seeds`."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def caveats(run: Mapping[str, Any]) -> list[str]:
+    """What must be read beside the numbers of a run (`run` of results.json)."""
+    kinds = list(run.get("label_kinds") or [])
+    cases = run.get("training_cases")
+    if run.get("synthetic"):
+        return ["Synthetic: the scans are drawn, no patient is in them. The numbers compare methods."]
+    few = cases is not None and cases < FEW_CASES
+    made = "model" in kinds
+    if not few and not made:
+        return []
+    many = "A handful of scans" if few else "Scans"
+    whose = (
+        ""
+        if not made
+        else " with labels made by models"
+        if kinds == ["model"]
+        else ", some labels made by models"
+    )
+    return [
+        f"{many}{whose}: " + ("a working pipeline, not science." if few else "read the scores with that.")
+    ]
+
+
+def sentence(results: Mapping[str, Any]) -> str:
+    """What was run and what came out, for somebody who reads nothing else."""
+    run, summary = results.get("run", {}), results.get("summary") or {}
+    hospitals = results.get("hospitals") or []
+    ran = {
+        "finished": "learnt", "running": "is learning", "stopped": "was stopped while learning",
+        "failed": "failed while learning",
+    }.get(str(results.get("status")), "learnt")  # fmt: skip
+    text = (
+        f"The strategy {run.get('strategy', '?')} {ran} {plural(len(hospitals), 'hospital')} of the stream "
+        f"{run.get('stream', '?')}, seed {run.get('seed', '?')}."
+    )
+    if summary.get("acc") is None:
+        return text
+    text += f" Mean Dice on the hospitals it was trained on is {number(summary['acc'])} at the end"
+    bwt = summary.get("bwt")
+    if bwt is None:
+        return f"{text}."
+    if abs(bwt) < 0.005:
+        return f"{text}; earlier hospitals kept what they had."
+    return f"{text}; earlier hospitals {'lost' if bwt < 0 else 'gained'} {number(abs(bwt))} on average."
+
+
+def table(rows: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:
+    """Lines with aligned columns: the first to the left, the others to the right."""
+    if not rows:
+        return []
+    widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))]
+    adjust: list[Callable[[str, int], str]] = [str.ljust, *[str.rjust] * (len(widths) - 1)]
+    return [
+        gap.join(put(cell, width) for put, cell, width in zip(adjust, row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
