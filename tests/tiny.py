@@ -27,13 +27,26 @@ ANNOTATED = {"first": ["liver"], "second": ["liver", "spleen"]}
 
 
 class Patches:
-    """A PatchSource and a dataset: patch i shows boxes of the annotated organs, brighter than the rest.
+    """A PatchSource and a dataset: patch i shows boxes of the annotated organs in their own HU.
 
-    `annotated[i]` are the organs of patch i; the last entry holds for all further ones.
+    Args:
+        space: codes the labels.
+        annotated: organs of the patches, in turn.
+        seed: of the voxels.
+        batch_size: patches per batch.
+        contrast: factor of the organs' HU.
     """
 
-    def __init__(self, space: LabelSpace, annotated: Sequence[Sequence[str]], seed: int, batch_size: int = 1):
-        self.space, self.annotated, self.seed, self.batch_size = space, annotated, seed, batch_size
+    def __init__(
+        self,
+        space: LabelSpace,
+        annotated: Sequence[Sequence[str]],
+        seed: int,
+        batch_size: int = 1,
+        contrast: float = 1.0,
+    ) -> None:
+        self.space, self.annotated, self.seed = space, annotated, seed
+        self.batch_size, self.contrast = batch_size, contrast
 
     @cached_property
     def luts(self) -> list[np.ndarray]:
@@ -42,13 +55,13 @@ class Patches:
 
     def patch(self, i: int) -> tuple[Tensor, Tensor, str]:
         rng = np.random.default_rng((self.seed, i))
-        which = min(i, len(self.annotated) - 1)
+        which = i % len(self.annotated)
         local = np.zeros(PATCH, np.int64)
         hu = rng.normal(-60, 15, PATCH)
         for k in range(1, len(self.annotated[which]) + 1):
             box = tuple(slice(s, s + 3) for s in rng.integers(0, 5, 3))
             local[box] = k
-            hu[box] += 120 * k
+            hu[box] += 120 * k * self.contrast
         x = torch.from_numpy(hu.astype(np.int16))[None]
         return x, torch.from_numpy(self.luts[which][local])[None], f"case-{self.seed}-{i}"
 
@@ -101,7 +114,9 @@ class World:
 
     Args:
         plugins: of the strategy; stock ones are adopted.
-        annotated: per hospital the organs of each patch.
+        annotated: per hospital the organs of its patches.
+        contrast: per hospital.
+        items: patches per hospital in the datasets that stock plugins see.
         bind: fields of the StrategyContext that differ.
         options: arguments of the Learner that differ.
     """
@@ -110,13 +125,17 @@ class World:
         self,
         *plugins: Any,
         annotated: Sequence[Sequence[Sequence[str]]] = ([["liver"]], [["liver", "spleen"]]),
+        contrast: Sequence[float] = (1.0, 1.0),
         items: int = 2,
         bind: dict[str, Any] | None = None,
         **options: Any,
     ) -> None:
         self.space = LabelSpace(["liver", "spleen"])
         batch_size = options.get("batch_size", 2)
-        self.sources = [Patches(self.space, organs, i, batch_size) for i, organs in enumerate(annotated)]
+        self.sources = [
+            Patches(self.space, organs, i, batch_size, c)
+            for i, (organs, c) in enumerate(zip(annotated, contrast, strict=True))
+        ]
         self.plugins: list[StrategyPlugin] = [adopt(plugin) for plugin in plugins]
         lent = context(self.space, **(bind or {}))
         self.ledger = lent.ledger
@@ -140,6 +159,20 @@ class World:
         """Trains experience 0 or 1."""
         assert self.sources[experience].luts
         self.learner.learn(self.experiences[experience], self.sources[experience], steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint of a run holds of these."""
+        return {
+            "space": self.space.state_dict(),
+            "learner": self.learner.state_dict(),
+            "plugins": [plugin.state_dict() for plugin in self.plugins],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.space.load_state_dict(state["space"])
+        for plugin, own in zip(self.plugins, state["plugins"], strict=True):
+            plugin.load_state_dict(own)
+        self.learner.load_state_dict(state["learner"])
 
     def weights(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.learner.model.state_dict().items()}

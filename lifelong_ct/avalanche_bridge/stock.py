@@ -7,20 +7,24 @@ ledger knows; loaders and iterators over them are made anew at the start of each
 
 from __future__ import annotations
 
+import math
+import random
 from collections import defaultdict
 from typing import Any
 
 import torch
 from avalanche.benchmarks.utils.data_loader import GroupBalancedInfiniteDataLoader
-from avalanche.training.plugins import AGEMPlugin, GDumbPlugin, ReplayPlugin
+from avalanche.training.plugins import AGEMPlugin
 from avalanche.training.utils import ParamData
 from torch.utils.data import Dataset, TensorDataset
 
 from lifelong_ct.avalanche_bridge import AvalancheDataset, SupervisedPlugin
-from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin, tensor_bytes
+from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
 from lifelong_ct.core.errors import LifelongCTError
 
 _JSON = (str, int, float, bool, type(None))
+_VOXEL_BYTES = 3
+"""int16 voxel and uint8 code."""
 
 
 def adopt(plugin: SupervisedPlugin) -> StrategyPlugin:
@@ -33,26 +37,31 @@ def adopt(plugin: SupervisedPlugin) -> StrategyPlugin:
         return plugin
     if isinstance(plugin, AGEMPlugin):
         return StockAGEM(plugin)
-    if isinstance(plugin, (ReplayPlugin, GDumbPlugin)):
-        raise LifelongCTError(
-            f"{type(plugin).__name__} samples its buffer through Avalanche's own loader of whole datasets",
-            "strategy.plugins",
-            "use strategy=replay, whose memory is bounded in bytes",
-        )
-    wrong = _WRONG_FOR_VOXELS.get(type(plugin).__name__)
-    if wrong:
-        raise LifelongCTError(
-            f"{type(plugin).__name__} of Avalanche is wrong for voxels: {wrong[0]}",
-            "strategy.plugins",
-            wrong[1],
-        )
+    for kind in type(plugin).__mro__:
+        if kind.__name__ in _REFUSED:
+            why, instead = _REFUSED[kind.__name__]
+            raise LifelongCTError(
+                f"{kind.__name__} of Avalanche cannot be used here: {why}", "strategy.plugins", instead
+            )
     return StockPlugin(plugin)
 
 
-_WRONG_FOR_VOXELS = {
+_INDICES = ("it keeps every hospital's dataset alive, beside the ledger and `sharing`", "use strategy=replay")
+_CLASSES = ("it expects one class per sample, not one per voxel", "use strategy=replay, ewc or lwf")
+_REFUSED = {
     "LwFPlugin": ("its distillation loss grows with the number of voxels", "use strategy=lwf"),
     "SynapticIntelligencePlugin": ("on CPU it aliases the live weights and does nothing", "use strategy=ewc"),
     "RWalkPlugin": ("it leaves the model in eval mode", "use strategy=ewc"),
+    "ReplayPlugin": _INDICES,
+    "GDumbPlugin": _INDICES,
+    "GEMPlugin": _INDICES,
+    "RARPlugin": _INDICES,
+    "MIRPlugin": _INDICES,
+    "BiCPlugin": _CLASSES,
+    "CoPEPlugin": _CLASSES,
+    "CWRStarPlugin": _CLASSES,
+    "GSS_greedyPlugin": _CLASSES,
+    "LFLPlugin": _CLASSES,
 }
 
 
@@ -66,9 +75,22 @@ class StockPlugin(StrategyPlugin):
     def __init__(self, plugin: SupervisedPlugin) -> None:
         super().__init__()
         self.plugin = plugin
+        self._loaded: dict[str, Any] = {}
         for name in dir(plugin):
             if name.startswith(("before_", "after_")):
                 setattr(self, name, getattr(plugin, name))
+        self.before_training_exp = self._before_experience
+        self.after_training_exp = self._after_experience
+
+    def _before_experience(self, strategy: Any, **kwargs: Any) -> None:
+        for name, value in self._loaded.items():  # it came to the CPU
+            setattr(self.plugin, name, decode(_to(value, strategy.device)))
+        self._loaded = {}
+        self.plugin.before_training_exp(strategy, **kwargs)
+
+    def _after_experience(self, strategy: Any, **kwargs: Any) -> None:
+        self.plugin.after_training_exp(strategy, **kwargs)
+        self.context.ledger.admit("gpu", type(self.plugin).__name__, self.held_bytes()["gpu"])
 
     def state_dict(self) -> dict[str, Any]:
         return {name: encode(value) for name, value in vars(self.plugin).items() if _can_encode(value)}
@@ -76,6 +98,7 @@ class StockPlugin(StrategyPlugin):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self.plugin, name, decode(value))
+        self._loaded = state
 
     def lost_on_resume(self) -> list[str]:
         """Attributes that a checkpoint cannot hold."""
@@ -86,45 +109,60 @@ class StockPlugin(StrategyPlugin):
 
 
 class StockAGEM(StockPlugin):
-    """A-GEM (Chaudhry et al., ICLR 2019) of Avalanche with its memory copied out of the datasets."""
+    """A-GEM (Chaudhry et al., ICLR 2019) of Avalanche with its memory copied out of the datasets.
+
+    Only hospitals that share patches are kept. The memory grows by `patterns_per_experience` patches with
+    each of them.
+    """
 
     plugin: AGEMPlugin
 
-    def bind(self, context: StrategyContext) -> None:
-        super().bind(context)
-        self.before_training_exp = self._renew_iterator
-        self.after_training_exp = self._copy_newest
-
-    def _renew_iterator(self, strategy: Any, **kwargs: Any) -> None:
+    def _before_experience(self, strategy: Any, **kwargs: Any) -> None:
+        """The loader is made anew, so that a resumed run draws what an uninterrupted one does."""
         if self.plugin.buffers:
             self.plugin.buffer_dataloader = GroupBalancedInfiniteDataLoader(
                 self.plugin.buffers, batch_size=max(1, self.plugin.sample_size // len(self.plugin.buffers))
             )
             self.plugin.buffer_dliter = iter(self.plugin.buffer_dataloader)
 
-    def _copy_newest(self, strategy: Any, **kwargs: Any) -> None:
-        self.plugin.after_training_exp(strategy, **kwargs)
-        items = self.plugin.buffers.pop()
-        pairs = [items[i] for i in range(len(items))]
+    def _after_experience(self, strategy: Any, **kwargs: Any) -> None:
+        """As `AGEMPlugin.update_memory`, with copies."""
+        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
+        if self.context.sharing.get(hospital) != "patches":
+            return
+        dataset = strategy.experience.dataset
+        chosen = list(range(len(dataset)))
+        random.shuffle(chosen)
+        chosen = chosen[: self.plugin.patterns_per_experience]
+        self._admit(self.held_bytes()["exemplars"] + len(chosen) * tensor_bytes(dataset[chosen[0]]))
+        pairs = [dataset[i] for i in chosen]
         x, y = (torch.stack([torch.as_tensor(pair[k]) for pair in pairs]) for k in (0, 1))
-        held = sum(map(tensor_bytes, map(_tensors, self.plugin.buffers))) + tensor_bytes([x, y])
-        for kind in ("ram", "exemplars"):
-            self.context.ledger.admit(kind, "A-GEM memory", held)
-            self.context.ledger.use(kind, "A-GEM memory", held)
         self.plugin.buffers.append(_in_memory(x, y))
 
+    def _admit(self, nbytes: int) -> None:
+        for kind in ("ram", "exemplars"):
+            self.context.ledger.admit(kind, "A-GEM memory", nbytes)
+            self.context.ledger.use(kind, "A-GEM memory", nbytes)
+
+    def declared_bytes(self, model_bytes: int) -> dict[str, int]:
+        keeping = [h for h in self.context.hospitals if self.context.sharing.get(h) == "patches"]
+        voxels = math.prod(self.context.patch)
+        total = len(keeping) * self.plugin.patterns_per_experience * voxels * _VOXEL_BYTES
+        return {"ram": total, "exemplars": total}
+
     def state_dict(self) -> dict[str, Any]:
-        plain = {"patterns_per_experience": self.plugin.patterns_per_experience}
-        return {**plain, "buffers": [_tensors(buffer) for buffer in self.plugin.buffers]}
+        return {"buffers": [_tensors(buffer) for buffer in self.plugin.buffers]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._admit(tensor_bytes(state["buffers"]))
         self.plugin.buffers = [_in_memory(*pair) for pair in state["buffers"]]
 
     def lost_on_resume(self) -> list[str]:
         return []
 
     def held_bytes(self) -> dict[str, int]:
-        return {"exemplars": tensor_bytes(self.state_dict())}
+        held = tensor_bytes([_tensors(buffer) for buffer in self.plugin.buffers])
+        return {"exemplars": held, "ram": held}
 
 
 class _Pairs(TensorDataset):
@@ -171,3 +209,11 @@ def decode(value: Any) -> Any:
         plain = dict(zip(value["keys"], map(decode, value["values"]), strict=True))
         return defaultdict(dict, plain) if value["__dict__"] == "defaultdict" else plain
     return [decode(item) for item in value] if isinstance(value, list) else value
+
+
+def _to(tree: Any, device: torch.device) -> Any:
+    if isinstance(tree, torch.Tensor):
+        return tree.to(device)
+    if isinstance(tree, dict):
+        return {key: _to(value, device) for key, value in tree.items()}
+    return [_to(item, device) for item in tree] if isinstance(tree, list) else tree

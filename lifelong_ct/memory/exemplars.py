@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import blosc2
@@ -11,8 +12,9 @@ import torch
 import xxhash
 from torch import Tensor
 
-from lifelong_ct.core.errors import CheckpointError
+from lifelong_ct.core.errors import CheckpointError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.units import format_bytes
 from lifelong_ct.memory.selection import Descriptor, SelectionPolicy
 
 _PARAMS: dict[str, Any] = {"codec": blosc2.Codec.ZSTD, "clevel": 3, "nthreads": 1}
@@ -44,7 +46,7 @@ class Exemplar:
         """Bytes held, metadata included."""
         return len(self.image) + len(self.label) + OVERHEAD
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Hash of the content."""
         return xxhash.xxh3_128_hexdigest(self.image + self.label)
@@ -76,6 +78,7 @@ class ExemplarMemory:
         self.budget, self.policy, self.seed = budget, policy, seed
         self._ledger = ledger
         self._kept: list[Exemplar] = []
+        self._gone: list[Descriptor] = []
         ledger.admit("exemplars", "exemplar memory", budget)
         ledger.admit("ram", "exemplar memory", budget)
 
@@ -88,10 +91,24 @@ class ExemplarMemory:
         return sum(exemplar.nbytes for exemplar in self._kept)
 
     def offer(self, x: Tensor, y: Tensor, hospital: str, case: str) -> None:
-        """Offers one patch: int16 `[C,D,H,W]`, codes `[1,D,H,W]`; the policy decides who stays."""
-        image, label = x.numpy().astype(np.int16), y.numpy()
+        """Offers one patch: int16 `[C,D,H,W]`, codes `[1,D,H,W]`; the policy decides who stays.
+
+        Raises:
+            LimitExceeded: the budget does not hold this one patch.
+            TypeError: the voxels are not int16.
+        """
+        image, label = x.numpy(), y.numpy()
+        if image.dtype != np.int16:
+            raise TypeError(f"exemplars are int16 voxels as stored, not {image.dtype}")
         packed = _pack(image), _pack(label)
-        self._decide([*self._kept, Exemplar(*packed, tuple(image.shape), label.dtype.name, hospital, case)])
+        newcomer = Exemplar(*packed, tuple(image.shape), label.dtype.name, hospital, case)
+        if newcomer.nbytes > self.budget:
+            raise LimitExceeded(
+                f"one exemplar takes {format_bytes(newcomer.nbytes)}, the memory holds {format_bytes(self.budget)}",
+                "memory.exemplars",
+                f"raise it to at least {newcomer.nbytes}, better to many times that, or use smaller patches",
+            )
+        self._decide([*self._kept, newcomer])
 
     def sample(
         self, count: int, rng: np.random.Generator, without: str | None = None
@@ -122,7 +139,8 @@ class ExemplarMemory:
             for e in self._kept
         ]
         blobs = [[_to_tensor(e.image), _to_tensor(e.label)] for e in self._kept]
-        return {"rows": rows, "blobs": blobs}
+        gone = [[d.id, d.nbytes, d.hospital] for d in self._gone]
+        return {"rows": rows, "blobs": blobs, "gone": gone}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`.
@@ -148,13 +166,15 @@ class ExemplarMemory:
                 "resume with the limit of the run that wrote it",
             )
         self._kept = kept
+        self._gone = [Descriptor(id_, size, hospital, gone=True) for id_, size, hospital in state["gone"]]
         self._tell()
 
     def _decide(self, candidates: list[Exemplar]) -> None:
         unique = list({exemplar.id: exemplar for exemplar in candidates}.values())
-        descriptors = [Descriptor(e.id, e.nbytes, e.hospital) for e in unique]
+        descriptors = [*(Descriptor(e.id, e.nbytes, e.hospital) for e in unique), *self._gone]
         keep = self.policy.decide(descriptors, self.seed, self.budget)
-        self._kept = [exemplar for exemplar, stays in zip(unique, keep, strict=True) if stays]
+        self._kept = [exemplar for exemplar, stays in zip(unique, keep) if stays]
+        self._gone = [replace(d, gone=True) for d, stays in zip(descriptors, keep) if stays == d.gone]
         self._tell()
 
     def _tell(self) -> None:

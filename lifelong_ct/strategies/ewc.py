@@ -19,7 +19,7 @@ class OnlineEWC(StrategyPlugin):
     copies of the parameters, whatever the number of hospitals.
 
     Args:
-        ewc_lambda: λ.
+        ewc_lambda: λ; it includes the constant γ that the paper has in the penalty as well.
         gamma: γ, how much of the old importance stays.
         patches: patches of the experience that estimate F_new.
     """
@@ -30,6 +30,11 @@ class OnlineEWC(StrategyPlugin):
         self.fisher: dict[str, Tensor] = {}
         self.anchor: dict[str, Tensor] = {}
 
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Brings a loaded state to the model's device."""
+        for tree in (self.fisher, self.anchor):
+            tree.update({name: value.to(strategy.device) for name, value in tree.items()})
+
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Adds the penalty to the undivided loss."""
         if self.fisher:
@@ -38,7 +43,7 @@ class OnlineEWC(StrategyPlugin):
     def penalty(self, model: nn.Module) -> Tensor:
         """λ/2 Σ F (θ - θ*)²; rows that the head grew since then are free."""
         terms = [
-            (self.fisher[name] * (parameter[: len(self.anchor[name])] - self.anchor[name]).square()).sum()
+            (self.fisher[name] * (_old_rows(parameter, self.anchor[name]) - self.anchor[name]).square()).sum()
             for name, parameter in model.named_parameters()
             if name in self.fisher
         ]
@@ -46,15 +51,13 @@ class OnlineEWC(StrategyPlugin):
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Updates F and θ*."""
+        parameters = dict(strategy.model.named_parameters())
+        self._admit(parameters)
         new = diagonal_fisher(strategy, self.patches)
-        for name, value in new.items():
-            old = self.fisher.get(name)
-            if old is not None:
-                value[: len(old)] += self.gamma * old
+        for name, old in self.fisher.items():
+            _old_rows(new[name], old).add_(old, alpha=self.gamma)
         self.fisher = new
-        self.anchor = {n: p.detach().clone() for n, p in strategy.model.named_parameters()}
-        for key, tree in (("EWC Fisher", self.fisher), ("EWC anchor", self.anchor)):
-            self.context.ledger.admit("gpu", key, tensor_bytes(tree))
+        self.anchor = {name: p.detach().clone() for name, p in parameters.items()}
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         return {"gpu": 2 * model_bytes}
@@ -63,10 +66,20 @@ class OnlineEWC(StrategyPlugin):
         return {"fisher": dict(self.fisher), "anchor": dict(self.anchor)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._admit(state["anchor"])
         self.fisher, self.anchor = dict(state["fisher"]), dict(state["anchor"])
 
     def held_bytes(self) -> dict[str, int]:
         return {"gpu": tensor_bytes([self.fisher, self.anchor])}
+
+    def _admit(self, parameters: dict[str, Any]) -> None:
+        for owner in ("EWC Fisher", "EWC anchor"):
+            self.context.ledger.admit("gpu", owner, tensor_bytes(parameters))
+
+
+def _old_rows(grown: Tensor, old: Tensor) -> Tensor:
+    """The part of a parameter that `old` knows: a head grows along its first axis."""
+    return grown[: len(old)] if old.ndim else grown
 
 
 def diagonal_fisher(strategy: Any, patches: int) -> dict[str, Tensor]:

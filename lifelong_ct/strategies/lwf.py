@@ -32,7 +32,9 @@ class LwF(StrategyPlugin):
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The model of now becomes the teacher."""
-        self._adopt(copy.deepcopy(strategy.model))
+        self._admit(strategy.model)
+        strategy.model.zero_grad(set_to_none=True)  # a deep copy would copy the gradients too
+        self._freeze(copy.deepcopy(strategy.model))
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Adds λ times the distillation loss to the undivided loss."""
@@ -57,14 +59,17 @@ class LwF(StrategyPlugin):
         teacher = self.context.new_model()
         teacher.grow(state["teacher"]["head.bias"].shape[0])
         teacher.load_state_dict(state["teacher"])
-        self._adopt(teacher)
+        self._admit(teacher)
+        self._freeze(teacher)
 
     def held_bytes(self) -> dict[str, int]:
         return {"gpu": 0 if self.teacher is None else tensor_bytes(dict(self.teacher.state_dict()))}
 
-    def _adopt(self, teacher: nn.Module) -> None:
+    def _admit(self, model: nn.Module) -> None:
+        self.context.ledger.admit("gpu", "LwF teacher", tensor_bytes(dict(model.state_dict())))
+
+    def _freeze(self, teacher: nn.Module) -> None:
         self.teacher = teacher.eval().requires_grad_(False)
-        self.context.ledger.admit("gpu", "LwF teacher", self.held_bytes()["gpu"])
 
 
 def distillation(new: Tensor, old: Tensor, temperature: float) -> Tensor:

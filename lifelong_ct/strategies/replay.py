@@ -55,11 +55,11 @@ class Replay(StrategyPlugin):
         step = strategy.clock.train_iterations
         hospital = self.context.hospitals[strategy.clock.train_exp_counter]
         past_x, past_y = self._exemplars(step, strategy.micro_step, hospital)
-        if step % self.offer_every == 0 and self.context.sharing.get(hospital, "patches") == "patches":
+        if step % self.offer_every == 0 and self.context.sharing.get(hospital) == "patches":
             for patch, codes, case in zip(x.cpu(), y.cpu(), strategy.mb_cases, strict=True):
                 self.memory.offer(patch, codes, hospital, case)
         if past_x is not None and past_y is not None:
-            wide = torch.promote_types(y.dtype, past_y.dtype)
+            wide = max(y.dtype, past_y.dtype, key=lambda dtype: dtype.itemsize)
             strategy.mbatch[0] = torch.cat([x, past_x.to(x)])
             strategy.mbatch[1] = torch.cat([y.to(wide), past_y.to(y.device, wide)])
 

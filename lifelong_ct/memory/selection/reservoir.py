@@ -14,8 +14,8 @@ class Reservoir:
     Each item has a random priority that depends on its content and the seed only; the smallest
     priorities that fit the budget stay. With items of one size this is Vitter's reservoir (ACM TOMS 1985)
     in its bottom-k form (Cohen & Kaplan, PODC 2007), whose result does not depend on the order of arrival.
-    With compressed sizes that differ, an item that does not fit ends the search, so that small items are
-    not preferred.
+    With compressed sizes that differ, an item that does not fit ends the search, now and ever after, so
+    that small items are not preferred and the order of arrival still does not matter.
     """
 
     def decide(self, descriptors: Sequence[Descriptor], seed: int, budget: int) -> list[bool]:
@@ -23,8 +23,9 @@ class Reservoir:
         priority = [derive_seed(seed, "reservoir", d.id) for d in descriptors]
         keep = [False] * len(descriptors)
         left = budget
-        for i in sorted(range(len(descriptors)), key=priority.__getitem__):
-            if descriptors[i].nbytes > left:
+        for i in sorted(range(len(descriptors)), key=lambda i: (priority[i], descriptors[i].gone)):
+            if descriptors[i].gone or descriptors[i].nbytes > left:
+                keep[i] = descriptors[i].gone
                 break
             keep[i] = True
             left -= descriptors[i].nbytes
