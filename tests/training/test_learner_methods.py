@@ -120,7 +120,6 @@ def test_stock_ewc_s_fisher_and_penalty_are_those_of_a_hand_built_loss() -> None
     assert penalty > 1e-3 * data
     assert seen == pytest.approx(data + penalty, rel=1e-4)
     batch = gradient(hand_built_loss(world, weights, hospital=1, numbers=[2, 3]), weights)
-    given = dict(world.learner.model.named_parameters())
     pull = {n: 1e5 * fisher[n] * (weights[n] - anchor[n]) for n in fisher}
     expected = torch.cat([(batch[n] + pull[n]).flatten() for n in fisher])
     assert (given.value - expected).norm() / expected.norm() <= 1e-5
