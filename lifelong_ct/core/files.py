@@ -15,6 +15,8 @@ import xxhash
 
 from lifelong_ct.core.errors import LifelongCTError
 
+_SCRATCH = ".tmp-"
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replaces `path` atomically.
@@ -24,7 +26,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_SCRATCH, dir=path.parent)
     except OSError as error:
         raise unwritable(path.parent, error) from error
     try:
@@ -55,22 +57,30 @@ def read_json(path: Path) -> Any:
     """JSON of a file.
 
     Raises:
-        LifelongCTError: missing or not JSON.
+        LifelongCTError: missing, not readable or not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise LifelongCTError("the file does not exist", str(path), "check the path") from error
+    except OSError as error:
+        raise LifelongCTError(
+            f"cannot read: {error.strerror or error}", str(path), "check the path"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise LifelongCTError(f"not valid JSON: {error}", str(path), "mend or replace the file") from error
 
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """A folder that appears under its name only when the block ends well; an old one is replaced."""
+    """A folder that appears under its name only when the block ends well; an old one is replaced.
+
+    Raises:
+        LifelongCTError: the disk does not take it; an old folder is still there then.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=path.parent))
     except OSError as error:
         raise unwritable(path.parent, error) from error
     try:
@@ -79,13 +89,41 @@ def new_directory(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with open(file, "rb") as opened:
                     os.fsync(opened.fileno())
+            elif file.is_dir():
+                fsync_directory(file)
         fsync_directory(scratch)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(scratch, path)
+        _swap(scratch, path)
         fsync_directory(path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Deletes what a killed process left half-written in a folder that nobody else writes to."""
+    for left in folder.glob(f"{_SCRATCH}*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Renames `new` to `path`; an old folder steps aside first and comes back if that fails."""
+    if not path.exists():
+        os.replace(new, path)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=path.parent))
+    try:
+        os.replace(path, aside / "old")
+        try:
+            os.replace(new, path)
+        except OSError:
+            os.replace(aside / "old", path)
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def fsync_directory(path: Path) -> None:

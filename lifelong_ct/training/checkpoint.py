@@ -11,11 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lifelong_ct.core.errors import CheckpointError
-from lifelong_ct.core.files import checksum, new_directory, read_json
+from lifelong_ct.core.errors import CheckpointError, LifelongCTError
+from lifelong_ct.core.files import checksum, new_directory, read_json, remove_scratch
 
 FORMAT = 1
+FILES = ("state.json", "tensors.safetensors")
 _TENSOR = "__tensor__"
+_DAMAGED = "delete this checkpoint; an older one will be used"
 
 
 def save(path: Path, tree: dict[str, Any]) -> None:
@@ -23,14 +25,17 @@ def save(path: Path, tree: dict[str, Any]) -> None:
 
     Raises:
         LifelongCTError: the folder cannot be written.
-        TypeError: a value is neither tensor nor JSON.
+        TypeError, ValueError: a value is neither tensor nor JSON, or not finite.
     """
     tensors: dict[str, Tensor] = {}
-    skeleton = _flatten(tree, "", tensors)
+    text = json.dumps(_flatten(tree, "", tensors), allow_nan=False)
     with new_directory(path) as scratch:
-        save_file(tensors, str(scratch / "tensors.safetensors"))
-        (scratch / "state.json").write_text(json.dumps(skeleton, allow_nan=False))
-        sums = {file.name: checksum(file) for file in sorted(scratch.iterdir())}
+        try:
+            save_file(tensors, str(scratch / "tensors.safetensors"))
+        except SafetensorError as error:
+            raise OSError(f"safetensors: {error}") from error
+        (scratch / "state.json").write_text(text)
+        sums = {name: checksum(scratch / name) for name in FILES}
         (scratch / "manifest.json").write_text(json.dumps({"format": FORMAT, "xxh3": sums}))
 
 
@@ -44,25 +49,29 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             "the checkpoint is not complete", str(path), "use an older checkpoint of the run"
         )
-    manifest = read_json(path / "manifest.json")
-    if manifest.get("format") != FORMAT:
-        raise CheckpointError(
-            f"format {manifest.get('format')} of the checkpoint is not {FORMAT}",
-            str(path),
-            "install a version that reads it",
-        )
-    for name, expected in manifest["xxh3"].items():
-        if not (path / name).exists() or checksum(path / name) != expected:
-            raise CheckpointError(
-                f"{name} is missing or damaged",
-                str(path),
-                "delete this checkpoint; an older one will be used",
-            )
+    sums = _sums(path)
+    for name in FILES:
+        if not (path / name).exists() or checksum(path / name) != sums.get(name):
+            raise CheckpointError(f"{name} is missing or damaged", str(path), _DAMAGED)
     try:
         tensors = load_file(str(path / "tensors.safetensors"))
     except SafetensorError as error:
-        raise CheckpointError(f"not readable: {error}", str(path), "delete this checkpoint") from error
+        raise CheckpointError(f"not readable: {error}", str(path), _DAMAGED) from error
     return _unflatten(read_json(path / "state.json"), tensors)
+
+
+def _sums(path: Path) -> dict[str, str]:
+    """File → checksum, from the manifest."""
+    try:
+        manifest = read_json(path / "manifest.json")
+        found, sums = manifest["format"], dict(manifest["xxh3"])
+    except (LifelongCTError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError("manifest.json is damaged", str(path), _DAMAGED) from error
+    if found != FORMAT:
+        raise CheckpointError(
+            f"format {found} of the checkpoint is not {FORMAT}", str(path), "install a version that reads it"
+        )
+    return sums
 
 
 def nbytes(path: Path) -> int:
@@ -71,16 +80,20 @@ def nbytes(path: Path) -> int:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Deletes all but the last `keep` checkpoints, by name."""
+    """Deletes all but the last `keep` checkpoints, by name, and what a killed process left behind."""
+    remove_scratch(folder)
     for old in sorted(folder.glob("after_*"))[:-keep]:
         shutil.rmtree(old)
 
 
 def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().cpu().contiguous().clone()
-        return {_TENSOR: name}
+        unique = f"{len(tensors):05d}{name}"  # {"a/b": …} and {"a": {"b": …}} have the same name
+        tensors[unique] = value.detach().cpu().contiguous().clone()
+        return {_TENSOR: unique}
     if isinstance(value, dict):
+        if not all(isinstance(key, (str, int)) for key in value):
+            raise TypeError(f"{name}: keys are str or int, not {list(value)}")
         pairs = [[key, _flatten(v, f"{name}/{key}", tensors)] for key, v in value.items()]
         return {"__pairs__": pairs}
     if isinstance(value, (list, tuple)):
