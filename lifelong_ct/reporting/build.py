@@ -10,6 +10,7 @@ from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.protocols import Reporter
 from lifelong_ct.reporting.console import Console
 from lifelong_ct.reporting.fanout import Reporters
+from lifelong_ct.reporting.html import HtmlReport
 from lifelong_ct.reporting.run_folder import RunFolder
 
 KEYS = ("console", "html", "wandb")
@@ -39,6 +40,8 @@ def make_reporters(
             f"mode={wandb['mode']!r} is unknown", "reporter.wandb.mode", "use online, offline or null"
         )
     reporters: list[Reporter] = [RunFolder(folder, redact)]
+    if config.get("html", True):
+        reporters.append(HtmlReport(folder))
     if config.get("console", True):
         reporters.append(Console(folder))
     return Reporters(reporters, redact)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting import text as words
 from lifelong_ct.reporting.run_folder import PAGE
-from lifelong_ct.reporting.text import duration, measure, number, size
+from lifelong_ct.reporting.text import duration, number, size
 
 QUIET_SECONDS = 15.0
 """Between two lines of progress where there is no terminal."""
@@ -57,7 +57,7 @@ class Console:
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._left = TimeLeft(1, clock)
-        self._experiences, self._place, self._spoken = 0, "", -QUIET_SECONDS
+        self._experiences, self._place, self._step, self._spoken = 0, "", 0, -QUIET_SECONDS
 
     def event(self, name: str, **data: Any) -> None:
         """Shows what an event brings; others are passed over."""
@@ -88,13 +88,14 @@ class Console:
             self._bar.start()
 
     def _on_experience_started(self, *, after: int, hospital: str, steps: int, cases: int) -> None:
-        self._place = f"{after}/{self._experiences} {hospital}"
+        self._place, self._step = f"{after}/{self._experiences} {hospital}", 0
         if self._bar is None:
             self._say(f"[{self._place}] {words.plural(cases, 'case')}, {words.plural(steps, 'step')}")
 
-    def _on_step(self, *, steps: int, loss: float, step: int, **_: Any) -> None:
+    def _on_step(self, *, steps: int, loss: float, **_: Any) -> None:
         self._left.done += 1
-        line = f"[{self._place}] step {step}/{steps}, loss {number(loss)}"
+        self._step += 1
+        line = f"[{self._place}] step {self._step}/{steps}, loss {number(loss)}"
         if self._bar is not None:
             left = f"{duration(self._left.seconds())} left"
             self._bar.update(self._task, completed=self._left.done, description=escape(line), left=left)
@@ -133,7 +134,7 @@ class Console:
         try:
             return str(path.resolve().relative_to(Path.cwd()))
         except ValueError:
-            return str(path) if self._rich.is_terminal else f"{path.name} in the run folder"
+            return str(path) if self._rich.is_terminal else f"{path.parent.name}/{path.name}"
 
     def _say(self, line: str) -> None:
         encoding = self._rich.encoding or "utf-8"
@@ -144,9 +145,7 @@ class Console:
 def summary_lines(results: Mapping[str, Any], matrix: ResultMatrix) -> list[str]:
     """The end of a run: matrix, measures, memory, time, and what to bear in mind."""
     summary = results.get("summary") or {}
-    measures = (
-        f"{label} {measure(key, summary[key])}" for key, label in words.MEASURES.items() if key in summary
-    )
+    measures = (f"{words.MEASURES[key]} {value}" for key, value in words.measures(summary))
     lines = [*words.table(matrix_rows(results, matrix)), *_stars(results, matrix), "", "   ".join(measures)]
     memory = results.get("memory") or {}
     if memory:

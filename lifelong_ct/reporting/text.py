@@ -43,6 +43,14 @@ def measure(name: str, value: float | None) -> str:
     return number(value, signed=name in _SIGNED)
 
 
+def measures(summary: Mapping[str, float | None]) -> list[tuple[str, str]]:
+    """(key, value) of a `summary`, in the order of `MEASURES`; what means nothing without BWT is a dash."""
+    told = {k: v for k, v in summary.items() if k in MEASURES}
+    if told.get("bwt") is None and "diagonal_mean" in told:
+        told["diagonal_mean"] = None
+    return [(key, measure(key, told[key])) for key in MEASURES if key in told]
+
+
 def size(nbytes: float | None) -> str:
     """Bytes for people; a dash for None."""
     return UNDEFINED if nbytes is None else format_bytes(nbytes)

@@ -1,0 +1,195 @@
+"""Figures of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.reporting.style import FAINT, PALETTE, line_style, new_axes
+from lifelong_ct.reporting.text import size
+from lifelong_ct.reporting.train_log import TrainStep
+
+HEAT = "cividis"
+"""Reads the same with and without red-green vision, and in grey."""
+
+
+def run_figures(
+    results: Mapping[str, Any], matrix: ResultMatrix, steps: Sequence[TrainStep]
+) -> dict[str, Figure]:
+    """File name without ending → figure; only those that the run has data for."""
+    figures: dict[str, Figure] = {}
+    if matrix.hospitals:
+        figures["matrix"] = matrix_heatmap(results, matrix)
+        if len(_scored_rows(matrix)) > 1:
+            figures["hospitals"] = hospital_curves(results, matrix)
+    if steps:
+        figures["loss"] = loss_curve(steps, experience_names(results))
+    if any((row.get("peak") or 0) for row in (results.get("memory") or {}).values()):
+        figures["memory"] = memory_bars(results["memory"])
+    return figures
+
+
+def matrix_heatmap(results: Mapping[str, Any], matrix: ResultMatrix, metric: str = "dice") -> Figure:
+    """R as colours with its numbers; framed cells are the hospital that was just trained."""
+    rows = _scored_rows(matrix, metric)
+    table, hospitals = matrix.table(metric)
+    names, unseen = experience_names(results), set(results.get("unseen") or ())
+    width = max(4.5, 2.4 + 0.95 * len(hospitals))
+    with new_axes(width, 1.5 + 0.42 * len(rows)) as (figure, (axes,)):
+        image = axes.imshow(table[rows], cmap=HEAT, vmin=0, vmax=1, aspect="auto")
+        axes.grid(False)
+        for side in axes.spines.values():
+            side.set_visible(False)
+        labels = [f"{h}\n(unseen)" if h in unseen else h for h in hospitals]
+        slanted = max(map(len, hospitals)) > 11
+        axes.set_xticks(
+            range(len(hospitals)), labels, rotation=30 if slanted else 0, ha="right" if slanted else "center"
+        )
+        axes.set_yticks(range(len(rows)), [_row_name(i, names) for i in rows])
+        axes.tick_params(length=0)
+        axes.set_title(
+            f"{_metric(metric)} on each hospital (column) after each experience (row)", fontsize=10
+        )
+        for y, after in enumerate(rows):
+            for x, hospital in enumerate(hospitals):
+                _cell(axes, x, y, float(table[after, x]), framed=names.get(after) == hospital)
+        figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02).outline.set_visible(False)
+    return figure
+
+
+def hospital_curves(results: Mapping[str, Any], matrix: ResultMatrix, metric: str = "dice") -> Figure:
+    """One line per hospital over the experiences; the large mark is where it was trained."""
+    table, hospitals = matrix.table(metric)
+    names, unseen = experience_names(results), set(results.get("unseen") or ())
+    after = np.arange(len(table))
+    with new_axes(7.5, 3.6) as (figure, (axes,)):
+        for index, hospital in enumerate(hospitals):
+            known = ~np.isnan(table[:, index])
+            style = line_style(index)
+            if hospital in unseen:
+                style["linestyle"] = ":"
+            label = f"{hospital} (unseen)" if hospital in unseen else hospital
+            axes.plot(after[known], table[known, index], label=label, linewidth=1.8, markersize=4, **style)
+            own = [i for i, name in names.items() if name == hospital and i < len(table) and known[i]]
+            axes.plot(
+                own,
+                table[own, index],
+                linestyle="",
+                marker=style["marker"],
+                markersize=10,
+                color=style["color"],
+            )
+        axes.set(ylim=(0, 1.02), xlabel="after experience", ylabel=_metric(metric))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title("What each hospital gains and loses (large mark: trained here)")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def loss_curve(steps: Sequence[TrainStep], names: Mapping[int, str]) -> Figure:
+    """Loss of every optimizer step, a running mean over it, and where the hospitals change."""
+    loss = np.array([step.loss for step in steps])
+    experience = np.array([step.experience for step in steps])
+    x = np.arange(1, len(steps) + 1)
+    with new_axes(7.5, 3.0) as (figure, (axes,)):
+        for number in np.unique(experience):
+            own = experience == number
+            each, mean = ("each step", "running mean") if number == experience[0] else (None, None)
+            axes.plot(x[own], loss[own], color=PALETTE[5], linewidth=0.8, alpha=0.8, label=each)
+            axes.plot(x[own], running_mean(loss[own]), color=PALETTE[0], linewidth=2, label=mean)
+        top = float(np.nanmax(loss)) * 1.18 if loss.size else 1.0
+        starts = [int(x[experience == number][0]) for number in np.unique(experience)]
+        few = len(starts) <= 8
+        for number, start in zip(np.unique(experience), starts, strict=True):
+            axes.axvline(start, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
+            name = names.get(int(number), str(number)) if few else str(number)
+            axes.text(start, top, f" {name}", va="top", fontsize=9, color=FAINT)
+        axes.set(
+            xlabel="optimizer step", ylabel="loss", ylim=(min(0.0, float(loss.min())), top), xlim=(1, None)
+        )
+        axes.set_title("Training loss")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def memory_bars(memory: Mapping[str, Mapping[str, int | None]]) -> Figure:
+    """Peaks against limits: reserved (pale) and really stored (dark), in percent of the limit."""
+    kinds = [kind for kind, row in memory.items() if row.get("limit") or row.get("peak")]
+    with new_axes(7.5, 1.0 + 0.5 * len(kinds)) as (figure, (axes,)):
+        for y, kind in enumerate(kinds):
+            limit, peak, used = (memory[kind].get(key) or 0 for key in ("limit", "peak", "used"))
+            if limit:
+                axes.barh(y, 100 * peak / limit, height=0.62, color=PALETTE[5], label="reserved at peak")
+                axes.barh(y, 100 * used / limit, height=0.3, color=PALETTE[0], label="stored at peak")
+                note = f"{size(peak)} of {size(limit)}"
+            else:
+                note = f"{size(peak)}, no limit"
+            axes.text(103, y, note, va="center", fontsize=9)
+        axes.axvline(100, color=PALETTE[1], linewidth=1.8)
+        axes.set_yticks(range(len(kinds)), kinds)
+        axes.set(xlim=(0, 135), ylim=(len(kinds) - 0.45, -0.55), xlabel="percent of the limit")
+        axes.set_xticks(range(0, 101, 25))
+        axes.grid(axis="y", visible=False)
+        axes.set_title("Memory at its peak, beside the limit")
+        handles, labels = axes.get_legend_handles_labels()
+        once = dict(zip(labels, handles, strict=True))
+        if once:
+            figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+def experience_names(results: Mapping[str, Any]) -> dict[int, str]:
+    """Experience number → what was trained in it."""
+    told = {int(e["after"]): str(e["hospital"]) for e in results.get("experiences") or ()}
+    return told or dict(enumerate(results.get("hospitals") or (), start=1))
+
+
+def running_mean(values: npt.NDArray[np.float64], window: int | None = None) -> npt.NDArray[np.float64]:
+    """Mean over the last `window` values, fewer at the begin; a tenth of all where None. `[n]` → `[n]`."""
+    window = window or max(1, len(values) // 10)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    stop = np.arange(1, len(values) + 1)
+    start = np.maximum(stop - window, 0)
+    return np.asarray((total[stop] - total[start]) / (stop - start))
+
+
+def heat_colours(value: float) -> tuple[str, str]:
+    """Background and readable text colour, hex, of a score in 0 … 1."""
+    red, green, blue, _ = colormaps[HEAT](min(max(value, 0.0), 1.0))
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+    background = "#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue))
+    return background, "#ffffff" if dark else "#111111"
+
+
+def _cell(axes: Any, x: int, y: int, value: float, framed: bool) -> None:
+    if np.isnan(value):
+        axes.text(x, y, "–", ha="center", va="center", color=FAINT)
+        return
+    axes.text(x, y, f"{value:.2f}", ha="center", va="center", color=heat_colours(value)[1])
+    if framed:
+        axes.add_patch(_frame(x, y))
+
+
+def _frame(x: int, y: int) -> Any:
+    return Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fill=False, edgecolor=PALETTE[1], linewidth=2.4)
+
+
+def _scored_rows(matrix: ResultMatrix, metric: str = "dice") -> list[int]:
+    table, _ = matrix.table(metric)
+    return [i for i, row in enumerate(table) if not np.isnan(row).all()]
+
+
+def _row_name(after: int, names: Mapping[int, str]) -> str:
+    return f"{after}  {names.get(after, '')}".rstrip() if after else "untrained"
+
+
+def _metric(name: str) -> str:
+    return "Dice" if name == "dice" else name

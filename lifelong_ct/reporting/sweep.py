@@ -1,0 +1,190 @@
+"""The comparison of runs: which strategy keeps what, at which price."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.files import write_text
+from lifelong_ct.reporting.comparison import COLUMNS, Row, Section, Spread, compare, to_csv
+from lifelong_ct.reporting.html import heat_table, render, write_figures, write_run_page
+from lifelong_ct.reporting.run_folder import FIGURES, PAGE, RESULTS, Run, read_run
+from lifelong_ct.reporting.sweep_figures import sweep_figures
+from lifelong_ct.reporting.text import MEANINGS, MEASURES, caveats, duration, measure, number, plural, size
+
+REPORT = "report"
+HEADS = {**MEASURES, "exemplar_bytes": "exemplars", "seconds": "time"}
+LESS_IS_BETTER = ("forgetting",)
+COUNTED = ("exemplar_bytes", "seconds")
+
+
+@dataclass
+class Collection:
+    """Run folders of a folder.
+
+    Attributes:
+        finished: what is compared.
+        left_out: name, status and reason of the others.
+    """
+
+    finished: list[Run] = field(default_factory=list)
+    left_out: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def collect(runs: Path) -> Collection:
+    """Reads every run folder directly below `runs`; a damaged one is listed, not fatal.
+
+    Raises:
+        LifelongCTError: there is no such folder.
+    """
+    if not runs.is_dir():
+        raise LifelongCTError("there is no such folder", str(runs), "give paths.runs, or the folder of a run")
+    found = Collection()
+    for path in sorted(runs.iterdir()):
+        if not path.is_dir() or path.name == REPORT or path.name.startswith("."):
+            continue
+        try:
+            run = read_run(path)
+        except LifelongCTError as error:
+            found.left_out.append((path.name, "not readable", error.what))
+            continue
+        if run.status == "finished":
+            found.finished.append(run)
+        else:
+            found.left_out.append((path.name, run.status, _reason(run)))
+    return found
+
+
+def write_report(runs: Path, out: Path | None = None) -> Path:
+    """Writes comparison.html, comparison.csv and figures; pages of runs that are missing or old, too.
+
+    Args:
+        runs: folder of run folders, or one run folder: then only its own page is written again.
+        out: where to write; `<runs>/report` where None.
+
+    Returns:
+        The page.
+
+    Raises:
+        LifelongCTError: no such folder, or it cannot be written.
+    """
+    if (runs / RESULTS).is_file():
+        return write_run_page(read_run(runs))
+    found = collect(runs)
+    for run in found.finished:
+        if _is_old(run):
+            write_run_page(run)
+    out = out or runs / REPORT
+    sections = compare(found.finished)
+    write_text(out / "comparison.csv", to_csv(sections))
+    page = out / "comparison.html"
+    shown = [_section(number, section, out) for number, section in enumerate(sections, start=1)]
+    meanings = [(MEASURES[name], meaning) for name, meaning in MEANINGS.items()]
+    context = {"sections": shown, "left_out": found.left_out, "meanings": meanings}
+    write_text(page, render("sweep.html", count=plural(len(found.finished), "run"), **context))
+    return page
+
+
+def sentence(section: Section) -> str:
+    """What was compared and what came out."""
+    seeds = max(len(row.runs) for row in section.rows)
+    text = (
+        f"{plural(len(section.rows), 'strategy').replace('strategys', 'strategies')} learnt "
+        f"{plural(len(section.hospitals), 'hospital')} of the stream {section.stream}, "
+        f"{'up to ' if len({len(r.runs) for r in section.rows}) > 1 else ''}{plural(seeds, 'seed')} each."
+    )
+    rows = [row for row in section.rows if not row.at_once and row.spreads["acc"].mean is not None]
+    if not rows:
+        return text
+    best = max(rows, key=lambda row: row.spreads["acc"].mean or 0.0)
+    text += f" At the end {best.label} has the highest mean Dice, {number(best.spreads['acc'].mean)}"
+    naive = next((row for row in rows if row.strategy == "naive" and row is not best), None)
+    text += f"; naive training has {number(naive.spreads['acc'].mean)}." if naive else "."
+    forgetful = [row for row in rows if (row.spreads["bwt"].mean or 0.0) < -0.005]
+    if forgetful:
+        worst = min(forgetful, key=lambda row: row.spreads["bwt"].mean or 0.0)
+        text += f" {worst.label} forgets most: backward transfer {number(worst.spreads['bwt'].mean, signed=True)}."
+    return text
+
+
+def _section(index: int, section: Section, out: Path) -> dict[str, Any]:
+    runs = [run for row in section.rows for run in row.runs]
+    figures = {f"{index}-{name}": figure for name, figure in sweep_figures(section).items()}
+    return {
+        "stream": section.stream,
+        "sentence": sentence(section),
+        "caveats": list(dict.fromkeys(text for run in runs for text in caveats(run.info))),
+        "header": ["strategy", "seeds", *(HEADS[name] for name in COLUMNS)],
+        "rows": [
+            {
+                "label": _label(row),
+                "seeds": len(row.runs),
+                "cells": [_cell(n, row, section.rows) for n in COLUMNS],
+            }
+            for row in section.rows
+        ],
+        "figures": write_figures(figures, out / FIGURES),
+        "hospitals": _hospitals(section),
+        "runs": [_run(run, out) for run in runs],
+    }
+
+
+def _hospitals(section: Section) -> dict[str, Any] | None:
+    scored = {name for row in section.rows for run in row.runs for name in run.matrix.hospitals}
+    names = [name for name in (*section.hospitals, *section.unseen) if name in scored]
+    if not names:
+        return None
+    rows = [(_label(row), [row.hospital(name).mean for name in names]) for row in section.rows]
+    header = ["", *(f"{name} (unseen)" if name in section.unseen else name for name in names)]
+    return heat_table("Dice, mean over seeds; hospitals in the order of training", header, rows)
+
+
+def _cell(name: str, row: Row, rows: Sequence[Row]) -> dict[str, Any]:
+    cell = row.spreads[name]
+    rivals = [r.spreads[name].mean for r in rows if not r.at_once and r.spreads[name].mean is not None]
+    best = (min if name in LESS_IS_BETTER else max)((v for v in rivals if v is not None), default=None)
+    is_best = len(rivals) > 1 and not row.at_once and cell.mean == best and name not in COUNTED
+    return {"mean": _shown(name, cell.mean), "sd": _sd(name, cell), "best": is_best}
+
+
+def _shown(name: str, value: float | None) -> str:
+    if name == "exemplar_bytes":
+        return size(value)
+    return duration(value) if name == "seconds" else measure(name, value)
+
+
+def _sd(name: str, cell: Spread) -> str:
+    if cell.sd is None or (name in COUNTED and cell.sd == 0):
+        return ""
+    return _shown(name, cell.sd) if name in COUNTED else number(cell.sd)
+
+
+def _label(row: Row) -> str:
+    return f"{row.label}, all data at once" if row.at_once else row.label
+
+
+def _run(run: Run, out: Path) -> dict[str, Any]:
+    page = run.path / PAGE
+    return {
+        "name": run.path.name,
+        "seed": run.info.get("seed", ""),
+        "acc": number((run.results.get("summary") or {}).get("acc")),
+        "command": run.info.get("command", ""),
+        "page": Path(os.path.relpath(page, out)).as_posix() if page.exists() else "",
+    }
+
+
+def _reason(run: Run) -> str:
+    if run.results.get("error"):
+        return str(run.results["error"])
+    done = len(run.results.get("experiences") or ())
+    return f"{done} of {plural(len(run.trained), 'experience')} done; the same command goes on"
+
+
+def _is_old(run: Run) -> bool:
+    page = run.path / PAGE
+    return not page.exists() or page.stat().st_mtime < (run.path / RESULTS).stat().st_mtime
