@@ -23,6 +23,7 @@ from lifelong_ct.core.protocols import Reporter
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.core.units import parse_bytes
 from lifelong_ct.data.loader import PatchLoader
+from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.streams.hospital import Hospital, sees
 from lifelong_ct.training import checkpoint, planner
 from lifelong_ct.training.distributed import place
@@ -30,7 +31,7 @@ from lifelong_ct.training.learner import AMP_TYPES, Learner, StepReport
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.results import Results
 from lifelong_ct.training.scoring import Scorer
-from lifelong_ct.training.volumes import ExperiencePatches, Volumes, open_store
+from lifelong_ct.training.volumes import ExperiencePatches, Volumes
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Run:
         for kind, owner in planner.RESERVED:
             self.ledger.admit(kind, owner, by_owner[kind, owner])
         cache = self._cache_bytes()
-        self.store = open_store(self.options.store, self.ledger, self.ledger.free("disk"), cache)
+        self.store = VolumeStore(self.options.store, self.ledger, cache, self.ledger.free("disk"))
         keep_all = self.options.data.keep == "all" or self.options.requires.past_data
         self.volumes = Volumes(self.stream, self.store, keep_all, self._stage)
         self.learner = self._new_learner()

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
-from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.errors import LimitExceeded
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.ingest import ingest
 from lifelong_ct.data.labels import LabelSpace
@@ -127,17 +126,3 @@ class ExperiencePatches(Dataset[Any]):
         if not 0 <= index < self._count:
             raise IndexError(index)
         return self._make(self._volumes())[index]
-
-
-def open_store(root: Any, ledger: Ledger, quota: int | None, cache: int) -> VolumeStore:
-    """A store that may use `quota` bytes of disk, and `cache` bytes of memory.
-
-    The quota is reserved at once, so that a run's need does not depend on how many hospitals come.
-    """
-    if quota is not None:
-        if quota <= 0:
-            raise LifelongCTError(
-                "nothing is left for volumes", "memory.disk", "raise it, or lower trainer.keep_checkpoints"
-            )
-        ledger.admit("disk", "volume store", quota)
-    return VolumeStore(root, Ledger({"disk": quota}) if quota is not None else ledger, cache)

@@ -1,0 +1,199 @@
+"""The file of one volume: compressed bricks that can be read one by one, each with a checksum."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from lifelong_ct.core.errors import DataError
+
+MAGIC = b"LCTVOL01"
+SMALL = 96
+"""Volumes up to this many voxels per axis use bricks of 32, larger ones of 64."""
+POSITIONS = 2048
+"""Most voxel positions kept per organ."""
+_IMAGE: dict[str, Any] = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
+_LABEL: dict[str, Any] = {"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1}
+
+Corner = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a volume without reading its voxels.
+
+    Attributes:
+        shape: `(C, D, H, W)`.
+        brick: voxels per axis of a brick.
+        label_dtype: numpy name.
+        organs: annotated organs; label value i is `organs[i - 1]`.
+        affine: `[4][4]`, voxel index → mm.
+        digest: xxh3-128 of voxels, labels and organs.
+        bricks: per brick: offset, bytes of the image, bytes of the label, xxh3-64 of both.
+        positions: organ → offset and number of its positions.
+    """
+
+    shape: tuple[int, int, int, int]
+    brick: int
+    label_dtype: str
+    organs: tuple[str, ...]
+    affine: tuple[tuple[float, ...], ...]
+    digest: str
+    bricks: tuple[tuple[int, int, int, str], ...]
+    positions: dict[str, tuple[int, int]]
+
+    @cached_property
+    def counts(self) -> tuple[int, int, int]:
+        """Bricks per axis."""
+        d, h, w = (-(-n // self.brick) for n in self.shape[1:])
+        return d, h, w
+
+    def box(self, index: int) -> tuple[Corner, Corner]:
+        """First and past-the-last voxel of a brick."""
+        at = np.unravel_index(index, self.counts)
+        low = [int(i) * self.brick for i in at]
+        high = [min(a + self.brick, n) for a, n in zip(low, self.shape[1:], strict=True)]
+        return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+    def touching(self, start: Corner, size: Corner) -> Iterator[int]:
+        """Bricks that a box overlaps."""
+        ranges = (
+            range(a // self.brick, -(-(a + n) // self.brick)) for a, n in zip(start, size, strict=True)
+        )
+        for at in itertools.product(*ranges):
+            yield int(np.ravel_multi_index(at, self.counts))
+
+
+def pack(
+    image: npt.NDArray[np.int16], label: np.ndarray, affine: np.ndarray, organs: tuple[str, ...]
+) -> bytes:
+    """The whole file.
+
+    Args:
+        image: int16 `[C, D, H, W]`.
+        label: uint8 or uint16 `[D, H, W]`, local ids.
+        affine: `[4, 4]`.
+        organs: annotated.
+    """
+    brick = 32 if max(image.shape[1:]) <= SMALL else 64
+    shape = (image.shape[0], image.shape[1], image.shape[2], image.shape[3])
+    rows = tuple(tuple(float(v) for v in row) for row in affine)
+    draft = Header(shape, brick, label.dtype.name, organs, rows, digest(image, label, organs), (), {})
+    parts: list[bytes] = []
+    table: list[tuple[int, int, int, str]] = []
+    offset = 0
+    for index in range(int(np.prod(draft.counts))):
+        low, high = draft.box(index)
+        cut = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        one, two = _compress(image[(slice(None), *cut)], _IMAGE), _compress(label[cut], _LABEL)
+        parts.append(one + two)
+        table.append((offset, len(one), len(two), xxhash.xxh3_64_hexdigest(one + two)))
+        offset += len(one) + len(two)
+    positions: dict[str, tuple[int, int]] = {}
+    for i, organ in enumerate(organs, start=1):
+        found = _positions(label, i)
+        positions[organ] = (offset, len(found))
+        parts.append(found.astype("<u2").tobytes())
+        offset += len(parts[-1])
+    header = {**vars(draft), "bricks": table, "positions": positions}
+    text = json.dumps({k: v for k, v in header.items() if k != "counts"}).encode()
+    prefix = MAGIC + len(text).to_bytes(8, "little") + xxhash.xxh3_64_digest(text)
+    return b"".join((prefix, text, *parts))
+
+
+def read_header(path: Path) -> tuple[Header, int]:
+    """The header, and where the bricks begin.
+
+    Raises:
+        DataError: not such a file, or damaged.
+    """
+    with open(path, "rb") as file:
+        prefix = file.read(24)
+        length = int.from_bytes(prefix[8:16], "little")
+        text = file.read(length) if prefix[:8] == MAGIC and length < 1 << 30 else b""
+    if not text or xxhash.xxh3_64_digest(text) != prefix[16:24]:
+        raise damaged(path)
+    raw = json.loads(text)
+    header = Header(
+        tuple(raw["shape"]),
+        raw["brick"],
+        raw["label_dtype"],
+        tuple(raw["organs"]),
+        tuple(tuple(row) for row in raw["affine"]),
+        raw["digest"],
+        tuple((o, a, b, s) for o, a, b, s in raw["bricks"]),
+        {organ: (o, n) for organ, (o, n) in raw["positions"].items()},
+    )
+    return header, 24 + length
+
+
+def read_range(path: Path, offset: int, length: int) -> bytes:
+    """Bytes of a file, without leaving them in the page cache.
+
+    Raises:
+        DataError: the file is gone or ends early.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(
+            f"the stored volume is gone: {error.strerror}", str(path), "start the run again", "gone"
+        ) from error
+    try:
+        data = os.pread(handle, length, offset)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(handle, offset, length, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(handle)
+    if len(data) != length:
+        raise damaged(path)
+    return data
+
+
+def unpack(data: bytes, image_bytes: int, channels: int, box: tuple[Corner, Corner], label_dtype: str) -> Any:
+    """One brick: int16 `[C, d, h, w]` and labels `[d, h, w]`."""
+    shape = tuple(b - a for a, b in zip(*box, strict=True))
+    image = np.frombuffer(blosc2.decompress2(data[:image_bytes]), np.int16).reshape(channels, *shape)
+    label = np.frombuffer(blosc2.decompress2(data[image_bytes:]), label_dtype).reshape(shape)
+    return image, label
+
+
+def damaged(path: Path) -> DataError:
+    """The error for a file whose bytes are not those that were written."""
+    return DataError(
+        "the stored volume is damaged", str(path), "delete the file; it is made again", "store_damaged"
+    )
+
+
+def digest(image: np.ndarray, label: np.ndarray, organs: tuple[str, ...]) -> str:
+    """Identifies the content, whatever its file was called."""
+    state = xxhash.xxh3_128()
+    for part in (image, label):
+        state.update(repr((part.shape, part.dtype.name)).encode())
+        state.update(np.ascontiguousarray(part).data)
+    state.update("\x1f".join(organs).encode())
+    return state.hexdigest()
+
+
+def _compress(array: np.ndarray, how: dict[str, Any]) -> bytes:
+    array = np.ascontiguousarray(array)
+    return blosc2.compress2(array.tobytes(), cparams=blosc2.CParams(typesize=array.itemsize, **how))
+
+
+def _positions(label: np.ndarray, value: int) -> np.ndarray:
+    """At most `POSITIONS` voxels `[n, 3]` with this value, evenly spread in memory order."""
+    flat = np.flatnonzero(label == value)
+    if len(flat) > POSITIONS:
+        flat = flat[np.linspace(0, len(flat) - 1, POSITIONS).astype(np.int64)]
+    return np.stack(np.unravel_index(flat, label.shape), axis=1)
