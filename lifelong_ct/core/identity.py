@@ -7,7 +7,7 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lifelong_ct.core.errors import LifelongCTError
@@ -15,6 +15,15 @@ from lifelong_ct.core.files import write_bytes
 from lifelong_ct.core.types import Case
 
 KEY_FILE = "identity.key"
+# fmt: off
+_COMMON = (
+    "anonymous", "case", "cases", "ct", "data", "dataset", "dicom", "image", "images", "imagestr",
+    "imagests", "imaging", "img", "label", "labels", "labelstr", "labelsts", "mask", "masks", "mr",
+    "nifti", "none", "patient", "patients", "raw", "scan", "scans", "seg", "segmentation",
+    "segmentations", "study", "test", "train", "unknown", "val", "volume", "volumes",
+)
+# fmt: on
+"""Words that folders and files of any data set are named with."""
 
 
 class Identity:
@@ -47,36 +56,176 @@ class Identity:
 
 
 class Redactor:
-    """Replaces private texts: roots with everything below them, and identifiers as whole words."""
+    """Replaces private texts: folders with everything below them, and identifiers.
 
-    def __init__(self) -> None:
+    Below a hidden folder everything up to the end of the path goes, also across spaces as far as a path can
+    be told from the sentence around it: up to the closing quote; unquoted, as long as a further `/` or the
+    extension of a data file follows; after `where:`, to the end of the line. Identifiers of six characters
+    or more are found inside longer words too, shorter ones as whole words. Organs, names of hospitals, words
+    that any data set uses, and numbers of fewer than five digits are no identifiers.
+
+    Args:
+        public: further words that are never hidden.
+    """
+
+    def __init__(self, public: Iterable[str] = ()) -> None:
         self._roots: dict[str, str] = {}
         self._words: dict[str, str] = {}
+        self._parts: dict[str, tuple[str, str] | None] = {}
+        self._public = {word.lower() for word in (*public, *_COMMON)}
+        self._ready: tuple[re.Pattern[str] | None, WordIndex] | None = None
 
     def hide_root(self, root: str | os.PathLike[str], name: str) -> None:
-        """Hides a folder and what stands below it, as `<name>`."""
-        for text in {str(root), str(Path(root).absolute()), str(Path(root).resolve())}:
-            if text.strip("./"):
-                self._roots[text.rstrip("/")] = f"<{name}>"
+        """Hides a folder and what stands below it, as `<name>`. A relative one of a single word, such as
+        `data`, is hidden where something stands below it: alone it is a word."""
+        for path in {str(root), str(Path(root).absolute()), str(Path(root).resolve())}:
+            if path.strip("./"):
+                self._roots[path.rstrip("/")] = f"<{name}>"
+        self._ready = None
 
     def hide_words(self, words: Iterable[tuple[str, str]]) -> None:
         """Hides identifiers of at least three characters, each as its pseudonym."""
-        self._words.update({word: pseudonym for word, pseudonym in words if len(word) >= 3})
+        self._words.update(words)
+        self._ready = None
 
-    def hide_case(self, case: Case, pseudonym: str) -> None:
-        """Hides the source's identifiers of a case and the names of its files."""
-        files = [part for path in (case.image, case.label) if path for part in (path.name, path.parent.name)]
-        stems = [name.split(".")[0] for name in files]
+    def hide_path(
+        self, path: Path, owner: str, pseudonym: str, root: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Hides the parts of a path that belong to one owner only, as `<pseudonym>-file`.
+
+        Args:
+            path: of a file.
+            owner: whose it is; a part that two owners share says nothing about either.
+            pseudonym: of the owner.
+            root: only what stands below it counts; the last two parts where None.
+        """
+        for part in _below(path, root):
+            for word in {part, part.split(".")[0]}:
+                first = self._parts.setdefault(word, (owner, f"{pseudonym}-file"))
+                if first is not None and first[0] != owner:
+                    self._parts[word] = None
+        self._ready = None
+
+    def hide_case(self, case: Case, pseudonym: str, root: str | os.PathLike[str] | None = None) -> None:
+        """Hides the source's identifiers of a case, and what in the paths of its files is its patient's own.
+
+        Args:
+            case: whose `id` and `patient` are private.
+            pseudonym: what to show.
+            root: folder of the hospital; see `hide_path`.
+        """
+        self._public.update(word.lower() for word in (case.hospital, *case.organs))
         self.hide_words((word, pseudonym) for word in (case.id, case.patient))
-        self.hide_words(
-            (w, f"{pseudonym}-file") for w in (*files, *stems) if w not in (case.id, case.patient)
-        )
+        for path in (case.image, case.label):
+            if path is not None:
+                self.hide_path(path, f"{case.hospital}/{case.patient}", pseudonym, root)
 
     def __call__(self, text: str) -> str:
-        for root, name in sorted(self._roots.items(), key=lambda item: -len(item[0])):
-            text = re.sub(re.escape(root) + r"(?=$|[/\s'\":,;)\]])(/[^\s'\":,;)\]]*)?", name, text)
-        if self._words:
-            longest_first = sorted(self._words, key=len, reverse=True)
-            pattern = r"(?<![A-Za-z0-9])(" + "|".join(map(re.escape, longest_first)) + r")(?![A-Za-z0-9])"
-            text = re.sub(pattern, lambda match: self._words[match[1]], text)
-        return text
+        if self._ready is None:
+            self._ready = self._prepare()
+        roots, words = self._ready
+        return words.replace(self._without_roots(text, roots) if roots else text)
+
+    def _prepare(self) -> tuple[re.Pattern[str] | None, WordIndex]:
+        own = {word: entry[1] for word, entry in self._parts.items() if entry is not None}
+        words = {word: name for word, name in {**own, **self._words}.items() if self._identifies(word)}
+        return _roots_pattern(self._roots), WordIndex(words)
+
+    def _identifies(self, word: str) -> bool:
+        enough = 5 if word.isdigit() else 3
+        return len(word) >= enough and word.lower() not in self._public
+
+    def _without_roots(self, text: str, roots: re.Pattern[str]) -> str:
+        done, position = [], 0
+        while match := roots.search(text, position):
+            done += [text[position : match.start()], self._roots[match[0]]]
+            position = _end_of_path(text, match.start(), match.end())
+        return "".join([*done, text[position:]])
+
+
+class WordIndex:
+    """Finds many words in a text at once: its time does not depend on how many there are.
+
+    Args:
+        names: word → what takes its place; the longest word that fits wins.
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = dict(names)
+        self._lengths = sorted({len(word) for word in names}, reverse=True)
+        self._starts = {word[:3] for word in names}
+
+    def replace(self, text: str) -> str:
+        """The text with every word replaced."""
+        done, last, i = [], 0, 0
+        while i < len(text):
+            word = self._at(text, i) if text[i : i + 3] in self._starts else None
+            if word is not None:
+                done += [text[last:i], self._names[word]]
+                last = i + len(word)
+            i = max(i + 1, last)
+        return "".join([*done, text[last:]])
+
+    def _at(self, text: str, i: int) -> str | None:
+        for length in self._lengths:
+            word = text[i : i + length]
+            long = len(word) >= 6 and not word.isdigit()
+            if word in self._names and (long or _stands_alone(text, i, word)):
+                return word
+        return None
+
+
+def _stands_alone(text: str, i: int, word: str) -> bool:
+    before, after = text[i - 1 : i], text[i + len(word) : i + len(word) + 1]
+    if word.isdigit() and (before == "." or after == "."):  # a decimal number, unless a file name
+        beyond = text[i + len(word) + 1 : i + len(word) + 2]
+        return not before.isalnum() and before != "." and beyond.isalpha()
+    return not before.isalnum() and not after.isalnum()
+
+
+def _below(path: Path, root: str | os.PathLike[str] | None) -> tuple[str, ...]:
+    if root is not None:
+        for base in (Path(root), Path(root).absolute(), Path(root).resolve()):
+            if path.is_relative_to(base):
+                return path.relative_to(base).parts
+    return path.parts[-2:]
+
+
+def _roots_pattern(roots: Iterable[str]) -> re.Pattern[str] | None:
+    longest_first = sorted(roots, key=len, reverse=True)
+    choices = [re.escape(root) + ("" if "/" in root else "(?=/)") for root in longest_first]
+    pattern = rf"(?<![A-Za-z0-9_.-])(?:{'|'.join(choices)})(?![A-Za-z0-9_-])"
+    return re.compile(pattern) if choices else None
+
+
+def _end_of_path(text: str, start: int, position: int) -> int:
+    """Where the path ends whose root stands at `text[start:position]`."""
+    line_end = position + len(text[position:].partition("\n")[0])
+    closing = _CLOSING.get(text[start - 1 : start])
+    if closing and (close := closing.search(text, position, line_end)):
+        return close.start()
+    end = _match_end(_RUN, text, position, line_end)
+    while not _FILE.search(text, position, end) and text[end - 1] != ":":
+        further = _match_end(_ACROSS_SPACES, text, end, line_end)
+        if further == end:
+            break
+        end = further
+    if not _FILE.search(text, position, end) and _WHERE.search(text[:start]):
+        return line_end
+    return position + len(text[position:end].rstrip(".,;:)]}"))
+
+
+def _match_end(pattern: re.Pattern[str], text: str, start: int, stop: int) -> int:
+    match = pattern.match(text, start, stop)
+    return match.end() if match else start
+
+
+_CLOSING = {quote: re.compile(rf"{quote}(?!\w)") for quote in ("'", '"')}
+_RUN = re.compile(r"(?:[^\s'\"]|['\"](?=\w))*")
+_EXTENSION = r"\.(?:nii|gz|mha|mhd|nrrd|dcm|npy|npz|json|csv|ya?ml|txt|zip|pt|safetensors)"
+_FILE = re.compile(_EXTENSION + r"[.,;:)\]}]*$", re.IGNORECASE)
+_WORD = r" +(?![/<(])[^\s'\"=]"
+_ACROSS_SPACES = re.compile(
+    rf"(?:{_WORD}+)*?{_WORD}*(?:/[^\s'\"]*|{_EXTENSION}(?![A-Za-z0-9])[^\s'\"]*)", re.IGNORECASE
+)
+_WHERE = re.compile(r"where: *$")

@@ -1,0 +1,152 @@
+import hashlib
+import hmac
+from pathlib import Path
+
+import pytest
+
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.identity import KEY_FILE, Identity, Redactor
+from lifelong_ct.core.types import Case
+
+
+def case(image: str, id: str = "scan-7", patient: str = "John^Canary", hospital: str = "north") -> Case:
+    return Case(hospital, id, patient, "train", ("liver", "spleen"), image=Path(image))
+
+
+class TestIdentity:
+    def test_a_pseudonym_is_an_hmac_with_the_key_of_the_state_folder(self, tmp_path: Path) -> None:
+        identity = Identity(tmp_path / "state")
+        key = (tmp_path / "state" / KEY_FILE).read_bytes()
+        expected = hmac.new(key, b"north\x1fscan-7", hashlib.sha256).hexdigest()[:16]
+        assert identity.of(case("/a")) == identity.pseudonym("north", "scan-7") == expected
+        assert Identity(tmp_path / "state").pseudonym("north", "scan-7") == expected
+        assert Identity(tmp_path / "other").pseudonym("north", "scan-7") != expected
+
+    def test_the_key_is_for_its_owner_only(self, tmp_path: Path) -> None:
+        Identity(tmp_path)
+        assert (tmp_path / KEY_FILE).stat().st_mode & 0o777 == 0o600
+
+    def test_a_damaged_key_is_an_error_and_no_new_key(self, tmp_path: Path) -> None:
+        (tmp_path / KEY_FILE).write_bytes(b"short")
+        with pytest.raises(LifelongCTError, match="damaged"):
+            Identity(tmp_path)
+        assert (tmp_path / KEY_FILE).read_bytes() == b"short"
+
+
+ROOT = "/srv/data/north"
+PATHS = [
+    "John_Canary^Doe/img.nii.gz",
+    "John Canary/img.nii.gz",
+    "John Canary/sub folder/img one.nii.gz",
+    "Canary, John/img.nii.gz",
+    "O'Canary/img.nii.gz",
+    "Canary.dcm",
+    "a=Canary/b",
+]
+SENTENCES = [
+    "{}",
+    "cannot read {}",
+    "cannot read {}: not a NIfTI",
+    "[Errno 2] No such file or directory: '{}'",
+    'ImageFileError("{}")',
+    "  where: {}\n  fix:   look there",
+    "two: '{0}', '{0}'",
+    "({})",
+    "file://{}",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_nothing_below_a_root_is_left_in_a_sentence(sentence: str, path: str) -> None:
+    redact = Redactor()
+    redact.hide_root(ROOT, "north")
+    clean = redact(sentence.format(f"{ROOT}/{path}"))
+    assert "<north>" in clean
+    for private in ("Canary", "John", ROOT, "img"):
+        assert private not in clean
+
+
+def test_what_stands_around_a_path_stays() -> None:
+    redact = Redactor()
+    redact.hide_root(ROOT, "north")
+    redact.hide_root("/runs", "runs")
+    texts = {
+        f"reading {ROOT} took 3 s": "reading <north> took 3 s",
+        f"{ROOT}/a.nii.gz is cut and/or damaged": "<north> is cut and/or damaged",
+        f"copy {ROOT}/a b.nii to /runs/x.json, then stop.": "copy <north> to <runs>, then stop.",
+        f"paths.data={ROOT} strategy=naive": "paths.data=<north> strategy=naive",
+        f"  where: {ROOT}/a.nii.gz, organ liver": "  where: <north>, organ liver",
+        f"'{ROOT}/a b' and 'c'": "'<north>' and 'c'",
+        f"{ROOT}west/a": f"{ROOT}west/a",
+        f"/mnt{ROOT}": f"/mnt{ROOT}",
+        f"{ROOT}.": "<north>.",
+    }
+    assert {text: redact(text) for text in texts} == texts
+
+
+def test_str_of_an_error_comes_out_clean() -> None:
+    redact = Redactor()
+    redact.hide_root(ROOT, "north")
+    error = LifelongCTError("label and image differ", f"{ROOT}/John Canary", f"mend {ROOT}/John Canary/l.nii")
+    assert redact(str(error)) == "label and image differ\n  where: <north>\n  fix:   mend <north>"
+
+
+def test_the_deepest_root_wins_and_links_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    redact = Redactor()
+    redact.hide_root(tmp_path / "link", "linked")
+    redact.hide_root(tmp_path, "data")
+    assert redact(f"{tmp_path}/real/a {tmp_path}/link/a {tmp_path}/b") == "<linked> <linked> <data>"
+
+
+def test_a_relative_root_of_one_word_is_hidden_as_a_folder_only() -> None:
+    redact = Redactor()
+    redact.hide_root("data", "data")
+    assert redact("bad data in data/John/x.nii, metadata/y") == "bad data in <data>, metadata/y"
+
+
+class TestCases:
+    def redactor(self, *cases: Case, root: str | None = ROOT) -> Redactor:
+        redact = Redactor()
+        for number, one in enumerate(cases):
+            redact.hide_case(one, f"P{number}", Path(root) if root else None)
+        return redact
+
+    def test_identifiers_and_own_parts_of_the_path_are_hidden(self) -> None:
+        redact = self.redactor(case(f"{ROOT}/John_Canary/s7_ct.nii.gz"))
+        text = "scan-7 of John^Canary: s7_ct.nii.gz, s7_ct, John_Canary/x and xJohn_Canaryx.nii.gz"
+        assert redact(text) == "P0 of P0: P0-file, P0-file, P0-file/x and xP0-filex.nii.gz"
+
+    def test_shared_and_common_parts_organs_and_hospitals_stay(self) -> None:
+        redact = self.redactor(
+            case(f"{ROOT}/images/north/liver.nii.gz", "case1", "Doe"),
+            case(f"{ROOT}/batch9/b/seg.nii.gz", "case2", "Roe"),
+            case(f"{ROOT}/batch9/c/spleen.nii.gz", "liver", "Poe"),
+        )
+        same = "data images north liver seg batch9 srv spleen"
+        assert redact(same) == same
+        assert redact("case1 Doe Doeing case2") == "P0 P0 Doeing P1"
+
+    def test_two_scans_of_one_patient_share_their_folder(self) -> None:
+        redact = self.redactor(
+            case(f"{ROOT}/CanaryJ/one.nii.gz", "1a1"), case(f"{ROOT}/CanaryJ/two.nii.gz", "2a2")
+        )
+        assert "Canary" not in redact("in CanaryJ")
+
+    def test_without_a_root_the_file_and_its_folder_count(self) -> None:
+        redact = self.redactor(case("/x/private/Canary7/s7.nii.gz"), root=None)
+        assert redact("private Canary7 s7.nii.gz") == "private P0-file P0-file"
+
+    def test_numbers_are_identifiers_only_when_long_and_alone(self) -> None:
+        redact = self.redactor(
+            case(f"{ROOT}/100/1234567.nii", "0007", "1234567"), case(f"{ROOT}/200/x.nii", "ab", "31415")
+        )
+        assert redact("step 100/140, loss 0.31415, 0007, ab") == "step 100/140, loss 0.31415, 0007, ab"
+        assert redact("patient 1234567 and 31415, 1234567.nii") == "patient P0 and P1, P0-file"
+
+    def test_many_cases_cost_no_more_than_few(self) -> None:
+        redact = Redactor()
+        redact.hide_words((f"BDMAP_{i:08d}", f"P{i}") for i in range(30_000))
+        assert redact("a BDMAP_00029999 b" * 100) == "a P29999 b" * 100
