@@ -12,6 +12,7 @@ from lifelong_ct.reporting.console import Console
 from lifelong_ct.reporting.fanout import Reporters
 from lifelong_ct.reporting.html import HtmlReport
 from lifelong_ct.reporting.run_folder import RunFolder
+from lifelong_ct.reporting.wandb import WandB
 
 KEYS = ("console", "html", "wandb")
 WANDB_KEYS = ("enabled", "project", "entity", "mode")
@@ -42,6 +43,9 @@ def make_reporters(
     reporters: list[Reporter] = [RunFolder(folder, redact)]
     if config.get("html", True):
         reporters.append(HtmlReport(folder))
+    if wandb.get("enabled"):
+        chosen = {key: wandb[key] for key in ("project", "entity", "mode") if key in wandb}
+        reporters.append(WandB(folder, redact, group=group, **chosen))
     if config.get("console", True):
         reporters.append(Console(folder))
     return Reporters(reporters, redact)

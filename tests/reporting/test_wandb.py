@@ -1,0 +1,199 @@
+import json
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lifelong_ct.reporting.fanout import Reporters
+from lifelong_ct.reporting.html import HtmlReport
+from lifelong_ct.reporting.run_folder import RunFolder, redacted
+from lifelong_ct.reporting.wandb import WandB, has_api_key, scalars
+
+
+def records(path: Path) -> Iterator[Any]:
+    """Records of an offline `.wandb` file: 7 bytes, then blocks of 32 KiB with chunks (crc, size, kind)."""
+    from wandb.proto import wandb_internal_pb2 as internal
+
+    data, at, parts = path.read_bytes(), 7, b""
+    assert data[:4] == b":W&B"
+    while at + 7 <= len(data):
+        if (1 << 15) - at % (1 << 15) < 7:  # no header fits: the rest of the block is padding
+            at += (1 << 15) - at % (1 << 15)
+            continue
+        _, size, kind = struct.unpack("<IHB", data[at : at + 7])
+        parts, at = parts + data[at + 7 : at + 7 + size], at + 7 + size
+        if kind in (1, 4):
+            record = internal.Record()
+            record.ParseFromString(parts)
+            parts = b""
+            yield record
+
+
+def read_offline(folder: Path) -> dict[str, Any]:
+    """Config, history rows, summary and the run's own fields of the only run in `folder`/wandb."""
+    (file,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
+    found: dict[str, Any] = {"config": {}, "history": [], "summary": {}}
+
+    def value(item: Any) -> tuple[str, Any]:
+        return item.key or "/".join(item.nested_key), json.loads(item.value_json)
+
+    for record in records(file):
+        if record.HasField("run"):
+            found["run"] = record.run
+            found["config"] = dict(map(value, record.run.config.update))
+        found["history"] += [dict(map(value, record.history.item))] if record.HasField("history") else []
+        found["summary"] |= dict(map(value, record.summary.update))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_account(monkeypatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no.netrc"))
+
+
+def test_the_offline_file_holds_config_matrix_and_every_scalar(tmp_path: Path, made_up) -> None:
+    run = made_up(config={"strategy": {"name": "naive", "plugins": []}, "seed": 0})
+    run.play(WandB(tmp_path, str, group="sweep7"))
+    read = read_offline(tmp_path)
+    assert (read["run"].display_name, read["run"].run_group, read["run"].job_type) == (
+        run.name,
+        "sweep7",
+        "train",
+    )
+    assert (read["run"].project, read["run"].host) == ("lifelong-ct", "-")
+    assert {key: read["config"][key] for key in run.config} == run.config
+    rows = {row["cl/after"]: row for row in read["history"] if "cl/after" in row}
+    for after, scores in enumerate(run.dice):
+        for hospital, score in zip("abcd", scores, strict=True):
+            assert rows[after][f"cl/dice/{hospital}"] == pytest.approx(score)
+    assert rows[3]["cl/bwt"] == pytest.approx(-0.2)
+    for key, expected in scalars(run.results("finished")).items():
+        assert read["summary"][key] == pytest.approx(expected), key
+
+
+def test_curves_have_explicit_steps(tmp_path: Path, made_up) -> None:
+    made_up().play(WandB(tmp_path, str))
+    rows = [row for row in read_offline(tmp_path)["history"] if "train/loss" in row]
+    assert [row["_step"] for row in rows] == list(range(1, 16))
+    assert [row["train/experience"] for row in rows] == [1] * 5 + [2] * 5 + [3] * 5
+    assert rows[7]["train/loss"] == pytest.approx(1 / 4)  # experience 2, third step
+
+
+def test_the_table_is_long_and_the_heatmap_an_image(tmp_path: Path, made_up) -> None:
+    run = made_up()
+    run.play(WandB(tmp_path, str))
+    media = next((tmp_path / "wandb").glob("offline-run-*")) / "files/media"
+    tables = [json.loads(file.read_text()) for file in media.glob("table/matrix/*.json")]
+    longest = max(tables, key=lambda table: len(table["data"]))
+    assert longest["columns"] == ["after", "hospital", "organ", "metric", "mean", "n"]
+    assert len(longest["data"]) == 4 * 4 * 3 * 2  # rows, hospitals, two organs and their mean, two metrics
+    assert len(list(media.glob("images/matrix/*.png"))) == 4
+
+
+def test_a_resumed_run_goes_on_with_its_id_and_step(tmp_path: Path, made_up) -> None:
+    run, first = made_up(), WandB(tmp_path / "first", str)
+    run.start(first)
+    run.experience(first, 1)
+    state = json.loads(json.dumps(first.state_dict()))
+    first.close("stopped")
+    assert state["step"] == 5
+    second = WandB(tmp_path / "second", str)
+    second.load_state_dict(state)
+    run.start(second, done=1)
+    run.experience(second, 2)
+    second.close("stopped")
+    read = read_offline(tmp_path / "second")
+    assert read["run"].run_id == state["run_id"]
+    assert [row["_step"] for row in read["history"] if "train/loss" in row] == [6, 7, 8, 9, 10]
+
+
+def test_what_is_private_is_in_no_file(tmp_path: Path, made_up, monkeypatch) -> None:
+    def redact(text: str) -> str:
+        return text.replace("CANARY", "<hidden>")
+
+    def no_network(*_: Any, **__: Any) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket, "create_connection", no_network)
+    folder = tmp_path / "CANARY" / "run"
+    run = made_up(config={"root": "/data/CANARY", "files": ["CANARY.nii.gz"]})
+    reporters = Reporters([RunFolder(folder, redact), HtmlReport(folder), WandB(folder, redact)], redact)
+    run.start(reporters)
+    run.experience(reporters, 1)
+    reporters.event("note", text="CANARY is odd")
+    run.end(reporters, "failed", upto=1, error="cannot read /data/CANARY/CANARY.nii.gz")
+    assert reporters.failures == {}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {".wandb", ".html", ".png", ".csv", ".json", ".yaml", ".txt"} <= {path.suffix for path in files}
+    for file in files:
+        assert b"CANARY" not in file.read_bytes(), file
+        assert "CANARY" not in str(file.relative_to(folder))
+    assert read_offline(folder)["summary"]["error"] == "cannot read /data/<hidden>/<hidden>.nii.gz"
+
+
+def test_two_runs_of_one_process_stay_apart(tmp_path: Path, made_up) -> None:
+    runs = [made_up(name=f"toy-naive-s{seed}-0000000{seed}", seed=seed) for seed in (1, 2)]
+    for run in runs:
+        run.play(WandB(tmp_path / run.name, str))
+    assert [read_offline(tmp_path / run.name)["summary"]["run/seed"] for run in runs] == [1, 2]
+
+
+def test_a_run_that_never_began_is_no_run_of_wandb(tmp_path: Path, made_up) -> None:
+    reporter = WandB(tmp_path, str)
+    reporter.event("run_ended", status="failed", results={"run": {}}, matrix=None, error="x")
+    reporter.close("failed")
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_scalars_are_one_level_deep() -> None:
+    results = {
+        "status": "finished",
+        "hospitals": ["a", "b"],
+        "scores": [{"after": 1, "hospital": "a", "organ": "liver", "metric": "dice", "mean": 0.5, "n": 2}],
+        "experiences": [{"after": 1, "hospital": "a", "steps": 5}],
+        "summary": {"acc": 0.5, "bwt": None},
+        "memory": {"ram": {"limit": None, "peak": 3}},
+    }
+    assert scalars(results) == {
+        "status": "finished",
+        "hospitals": "a, b",
+        "scores/1/a/liver/dice/mean": 0.5,
+        "scores/1/a/liver/dice/n": 2,
+        "experiences/1/hospital": "a",
+        "experiences/1/steps": 5,
+        "summary/acc": 0.5,
+        "memory/ram/peak": 3,
+    }
+
+
+def test_the_mode_follows_the_key(tmp_path: Path, monkeypatch) -> None:
+    assert WandB(tmp_path, str).mode == "offline"
+    netrc = tmp_path / "a.netrc"
+    netrc.write_text("machine api.wandb.ai login user password 0123\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert has_api_key()
+    assert WandB(tmp_path, str).mode == "online"
+    assert WandB(tmp_path, str, mode="offline").mode == "offline"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.hospital.example")
+    assert not has_api_key()
+    monkeypatch.setenv("WANDB_API_KEY", "0123")
+    assert has_api_key()
+
+
+def test_redaction_reaches_every_scalar(made_up) -> None:
+    results = made_up().results("failed", error="DOE")
+    assert scalars(redacted(results, lambda text: text.replace("DOE", "x")))["error"] == "x"
+
+
+def test_wandb_is_imported_when_a_run_starts_and_not_before() -> None:
+    import subprocess
+
+    code = "import sys, lifelong_ct.reporting.build; sys.exit('wandb' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
