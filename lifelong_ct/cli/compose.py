@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
@@ -77,7 +78,7 @@ def hydra(request: Request) -> Iterator[Hydra]:
         yield Hydra.create_main_hydra2("lifelong_ct", search_path)
     except MissingConfigException as error:
         raise _missing(error) from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise LifelongCTError(
             _shorten(str(error)), "the configuration", "lifelong-ct --help lists keys and choices"
         ) from error

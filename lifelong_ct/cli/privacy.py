@@ -63,7 +63,7 @@ def hospitals(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         if isinstance(entries, Mapping):
             entries = [{"name": name, **entry} for name, entry in entries.items()]
         for entry in entries:
-            yield {**(stream.get("defaults") or {}), **entry}
+            yield {**(stream.get("common") or {}), **entry}
 
 
 def _manifest_rows(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:

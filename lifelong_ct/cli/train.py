@@ -6,18 +6,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lifelong_ct.cli import compose
-from lifelong_ct.cli.build import Blueprint
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.reporting.build import make_reporters
-from lifelong_ct.reporting.sweep import write_report
-from lifelong_ct.training.folder import claimed, finished
-from lifelong_ct.training.run import Run
+
+if TYPE_CHECKING:
+    from lifelong_ct.cli.build import Blueprint
+
+# What is heavy is imported when it is needed: a typo should not wait for torch.
 
 
 def main(args: Sequence[str]) -> int:
@@ -38,6 +38,9 @@ def train(config: DictConfig, command: list[str]) -> dict[str, Any]:
     Raises:
         LifelongCTError: redacted, whatever went wrong.
     """
+    from lifelong_ct.cli.build import Blueprint
+    from lifelong_ct.training.folder import claimed, finished
+
     blueprint = Blueprint(config, command)
     try:
         results = finished(blueprint.folder, blueprint.hash)
@@ -51,6 +54,9 @@ def train(config: DictConfig, command: list[str]) -> dict[str, Any]:
 
 
 def _train(blueprint: Blueprint) -> dict[str, Any]:
+    from lifelong_ct.reporting.build import make_reporters
+    from lifelong_ct.training.run import Run
+
     reporters = make_reporters(
         blueprint.values["reporter"], blueprint.folder, blueprint.redact, blueprint.values.get("group")
     )
@@ -103,6 +109,8 @@ def _wants_traceback() -> bool:
 
 
 def _sweep(request: compose.Request) -> int:
+    from lifelong_ct.reporting.sweep import write_report
+
     outcomes = compose.sweep(request, _job)
     for folder in sorted({outcome["runs"] for outcome in outcomes}):
         print(f"\ncomparison: {write_report(Path(folder))}")

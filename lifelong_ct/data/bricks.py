@@ -68,9 +68,7 @@ class Header:
 
     def touching(self, start: Corner, size: Corner) -> Iterator[int]:
         """Bricks that a box overlaps."""
-        ranges = (
-            range(a // self.brick, -(-(a + n) // self.brick)) for a, n in zip(start, size, strict=True)
-        )
+        ranges = (range(a // self.brick, -(-(a + n) // self.brick)) for a, n in zip(start, size, strict=True))
         for at in itertools.product(*ranges):
             yield int(np.ravel_multi_index(at, self.counts))
 

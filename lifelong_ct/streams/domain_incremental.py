@@ -26,7 +26,7 @@ class DomainIncremental:
         steps: optimizer steps per experience.
         spacing: mm per axis that training volumes are brought to; None keeps each scan's own.
         unseen: hospitals that are never trained on; only their test cases count.
-        defaults: options of every hospital that does not set them.
+        common: options of every hospital that does not set them.
         order: names of the hospitals in another order; also leaves out those not named.
         first: number of experiences; past the end of the list hospitals come again, with other patients,
             as `<name>_2`.
@@ -47,7 +47,7 @@ class DomainIncremental:
         steps: int,
         spacing: Sequence[float] | None = None,
         unseen: Entries = (),
-        defaults: Mapping[str, Any] | None = None,
+        common: Mapping[str, Any] | None = None,
         order: Sequence[str] | None = None,
         first: int | None = None,
         limit: int | None = None,
@@ -58,8 +58,8 @@ class DomainIncremental:
         self.spacing = None if spacing is None else tuple(float(s) for s in spacing)
         self.label_space = LabelSpace(organs)
         entries = _cycled(_ordered(_listed(hospitals), order), first)
-        self.hospitals = self._open(entries, defaults, limit)
-        self.unseen = self._open(_listed(unseen), defaults, limit)
+        self.hospitals = self._open(entries, common, limit)
+        self.unseen = self._open(_listed(unseen), common, limit)
         self._check()
 
     def benchmark(self, datasets: Sequence[Dataset[Any]]) -> CLScenario:
@@ -77,9 +77,9 @@ class DomainIncremental:
         return sorted({c.label_kind for h in (*self.hospitals, *self.unseen) for c in (*h.train, *h.test)})
 
     def _open(
-        self, entries: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any] | None, limit: int | None
+        self, entries: Iterable[Mapping[str, Any]], common: Mapping[str, Any] | None, limit: int | None
     ) -> list[Hospital]:
-        return [open_hospital({**(defaults or {}), **e}, self.label_space, limit) for e in entries]
+        return [open_hospital({**(common or {}), **e}, self.label_space, limit) for e in entries]
 
     def _check(self) -> None:
         names = [hospital.name for hospital in (*self.hospitals, *self.unseen)]

@@ -62,7 +62,7 @@ def test_a_mapping_of_hospitals_is_named_by_its_keys_and_defaults_fill_in():
         patch=[4, 4, 4],
         steps=1,
         hospitals={"x": nameless},
-        defaults={"note": "common"},
+        common={"note": "common"},
     )
     assert names(made.hospitals) == ["x"]
     assert made.hospitals[0].layout.note == "common"
