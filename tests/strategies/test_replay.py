@@ -1,0 +1,126 @@
+from typing import Any
+
+import pytest
+import torch
+from tiny import HOSPITALS, World
+
+from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.memory.selection.reservoir import Reservoir
+from lifelong_ct.strategies.replay import Replay
+from lifelong_ct.training.augment import Augment
+
+
+class Batches(SupervisedPlugin):
+    """Keeps the micro-batches that the model sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+        self.seen.append((strategy.mb_x.clone(), strategy.mb_y.clone()))
+
+
+def of(world: World, hospital: int, patch: torch.Tensor, count: int = 40) -> bool:
+    return any(torch.equal(world.sources[hospital].patch(i)[0], patch) for i in range(count))
+
+
+def test_batches_get_exemplars_of_earlier_hospitals_only() -> None:
+    replay, batches = Replay(Reservoir(), exemplars_per_batch=3), Batches()
+    world = World(replay, batches)
+    world.learn(0, steps=6)
+    assert {len(x) for x, _ in batches.seen} == {2}, "nothing is replayed in the first hospital"
+    batches.seen.clear()
+    world.learn(1, steps=6)
+    for x, y in batches.seen:
+        assert (x.shape, y.shape, x.dtype) == ((5, 1, 8, 8, 8), (5, 1, 8, 8, 8), torch.int16)
+        assert all(of(world, 1, patch) for patch in x[:2])
+        assert all(of(world, 0, patch) for patch in x[2:])
+
+
+def test_exemplars_keep_the_codes_that_they_were_stored_with() -> None:
+    replay, batches = Replay(Reservoir(), exemplars_per_batch=1), Batches()
+    world = World(replay, batches)
+    world.learn(0, steps=6)
+    world.learn(1, steps=1)
+    x, y = batches.seen[-1]
+    patches = [world.sources[0].patch(i) for i in range(12)]
+    (codes,) = [codes for voxels, codes, _ in patches if torch.equal(voxels, x[2])]
+    assert torch.equal(y[2], codes)
+    assert 0 not in y[2], "the first hospital never called the spleen background"
+
+
+@pytest.mark.parametrize("sharing", ["forbid", "features"])
+def test_a_hospital_that_shares_no_patches_leaves_none(sharing: str) -> None:
+    replay = Replay(Reservoir())
+    world = World(replay, bind={"sharing": {"first": sharing, "second": "patches"}})
+    world.learn(0, steps=4)
+    assert len(replay.memory) == 0
+    world.learn(1, steps=4)
+    assert len(replay.memory) > 0
+
+
+def test_a_hospital_that_nobody_asked_shares_nothing() -> None:
+    replay = Replay(Reservoir())
+    World(replay, bind={"sharing": {}}).learn(0, steps=2)
+    assert len(replay.memory) == 0
+
+
+def test_what_is_stored_is_not_augmented_and_what_is_replayed_is() -> None:
+    replay, batches = Replay(Reservoir(), exemplars_per_batch=1), Batches()
+    world = World(replay, batches, augment=Augment(noise=20.0))
+    world.learn(0, steps=4)
+    exemplar = replay.memory.sample(1, __import__("numpy").random.default_rng(0))[0]
+    assert exemplar is not None
+    assert of(world, 0, exemplar[0])
+    world.learn(1, steps=1)
+    assert not of(world, 0, batches.seen[-1][0][2])
+
+
+def test_wide_codes_of_the_present_and_narrow_ones_of_the_past_mix() -> None:
+    replay, batches = Replay(Reservoir()), Batches()
+    world = World(replay, batches)
+    world.learn(0, steps=3)
+    for lut in range(len(world.sources[1].luts)):
+        world.sources[1].luts[lut] = world.sources[1].luts[lut].astype("uint16")
+    world.learn(1, steps=1)
+    x, y = batches.seen[-1]
+    assert y.dtype == torch.uint16
+    assert len(x) == len(y) == 4
+
+
+def test_offers_come_every_so_many_steps() -> None:
+    every, third = Replay(Reservoir()), Replay(Reservoir(), offer_every=3)
+    budget = {"exemplar_bytes": 1 << 20}
+    World(every, bind=budget).learn(0, steps=6)
+    World(third, bind=budget).learn(0, steps=6)
+    assert (len(every.memory), len(third.memory)) == (12, 4)
+
+
+def test_bytes_stay_inside_the_budget_and_on_the_ledger() -> None:
+    budget, ledger = 4000, Ledger({"exemplars": 4000, "ram": 10_000})
+    replay = Replay(Reservoir())
+    world = World(replay, bind={"exemplar_bytes": budget, "ledger": ledger})
+    for experience in (0, 1):
+        world.learn(experience, steps=10)
+        assert 0 < replay.memory.nbytes <= budget
+    assert ledger.held("exemplars") == ledger.held("ram") == budget
+    assert 0 < ledger.peak_used("exemplars") <= budget
+    assert replay.held_bytes()["exemplars"] <= replay.declared_bytes(0)["exemplars"] == budget
+    assert world.learner.clock.train_exp_counter == len(HOSPITALS)
+
+
+@pytest.mark.parametrize("wrong", [{"exemplars_per_batch": 0}, {"offer_every": 0}])
+def test_wrong_options(wrong: dict[str, int]) -> None:
+    with pytest.raises(LifelongCTError, match=next(iter(wrong))):
+        Replay(Reservoir(), **wrong)
+
+
+def test_no_room_is_told_before_the_run() -> None:
+    with pytest.raises(LifelongCTError) as error:
+        World(Replay(Reservoir()), bind={"exemplar_bytes": 0})
+    assert error.value.where == "memory.exemplars"
+    with pytest.raises(LimitExceeded):
+        World(Replay(Reservoir()), bind={"exemplar_bytes": 101, "ledger": Ledger({"ram": 100})})
