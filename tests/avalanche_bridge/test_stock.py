@@ -1,0 +1,157 @@
+import json
+from collections import defaultdict
+from typing import Any
+
+import pytest
+import torch
+from avalanche.training import plugins as stock
+from avalanche.training.utils import ParamData
+from tiny import World
+
+from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
+from lifelong_ct.avalanche_bridge.stock import adopt, decode, encode
+from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
+from lifelong_ct.core.ledger import Ledger
+
+PATCH_BYTES = 8**3 * (2 + 1)
+
+
+def agem(patterns: int = 2) -> Any:
+    return stock.AGEMPlugin(patterns_per_experience=patterns, sample_size=2)
+
+
+def ewc() -> Any:
+    return stock.EWCPlugin(10.0, mode="online", decay_factor=0.5)
+
+
+def test_our_own_plugins_stay_what_they_are() -> None:
+    plugin = StrategyPlugin()
+    assert adopt(plugin) is plugin
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: stock.LwFPlugin(),
+        lambda: stock.SynapticIntelligencePlugin(si_lambda=1.0),
+        lambda: stock.RWalkPlugin(),
+        lambda: stock.ReplayPlugin(mem_size=2),
+        lambda: stock.GDumbPlugin(mem_size=2),
+        lambda: stock.GEMPlugin(2, 0.5),
+        lambda: stock.GSS_greedyPlugin(mem_size=2, input_size=[1, 8, 8, 8]),
+    ],
+)
+def test_what_is_wrong_for_voxels_is_refused_and_ours_is_named(make: Any) -> None:
+    plugin = make()
+    with pytest.raises(LifelongCTError) as error:
+        adopt(plugin)
+    assert type(plugin).__name__ in error.value.what
+    assert "strategy=" in error.value.fix
+
+
+def test_a_subclass_of_a_refused_plugin_is_refused() -> None:
+    class Mine(stock.LwFPlugin):
+        pass
+
+    with pytest.raises(LifelongCTError, match="LwFPlugin"):
+        adopt(Mine())
+
+
+def test_every_hook_reaches_a_stock_plugin() -> None:
+    calls: list[str] = []
+
+    class Counting(SupervisedPlugin):
+        pass
+
+    hooks = [name for name in dir(SupervisedPlugin) if name.startswith(("before_", "after_"))]
+    for name in hooks:
+        setattr(Counting, name, lambda self, strategy, name=name, **kwargs: calls.append(name))
+    World(Counting()).learn(0, steps=1)
+    assert set(calls) == {name for name in hooks if "eval" not in name}
+    assert len(calls) == len(set(calls))
+
+
+@pytest.mark.parametrize("make", [ewc, lambda: stock.MASPlugin(), agem])
+def test_stock_plugins_train_two_hospitals(make: Any) -> None:
+    world = World(make())
+    world.learn(0)
+    world.learn(1)
+    assert len(world.losses) == 4
+    assert world.plugins[0].lost_on_resume() == []  # type: ignore[attr-defined]
+
+
+def test_attributes_are_encoded_as_tensors_and_json_and_come_back() -> None:
+    value = {
+        "plain": [1, 2.5, None, "x", True],
+        "numbered": defaultdict(dict, {3: {"w": ParamData("w", init_tensor=torch.arange(4.0).view(2, 2))}}),
+        "nested": {"t": torch.tensor([1, 2])},
+    }
+    encoded = encode(value)
+    json.dumps(encoded, default=lambda leaf: "tensor" if isinstance(leaf, torch.Tensor) else 1 / 0)
+    back = decode(encoded)
+    assert back["plain"] == value["plain"]
+    assert back["numbered"][99] == {}, "still a defaultdict"
+    restored = back["numbered"][3]["w"]
+    assert (type(restored), restored.name, restored.shape) == (ParamData, "w", (2, 2))
+    assert torch.equal(restored.expand((3, 2))[:2], torch.arange(4.0).view(2, 2))
+    assert torch.equal(back["nested"]["t"], torch.tensor([1, 2]))
+    assert value["numbered"][3]["w"].shape == (2, 2), "the original is untouched"  # type: ignore[index]
+
+
+def test_what_cannot_be_saved_is_listed() -> None:
+    class Mine(SupervisedPlugin):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.rng = torch.ones(1), object()
+
+    world = World(Mine())
+    assert world.plugins[0].lost_on_resume() == ["rng"]  # type: ignore[attr-defined]
+    assert list(world.plugins[0].state_dict()) == ["weight"]
+
+
+def test_what_a_stock_plugin_holds_is_on_the_ledger() -> None:
+    world = World(ewc())
+    world.learn(0)
+    parameters = 4 * sum(p.numel() for p in world.learner.model.parameters())
+    assert world.ledger.holders("gpu") == {"EWCPlugin": 2 * parameters}
+    world.learn(1)
+    parameters = 4 * sum(p.numel() for p in world.learner.model.parameters())
+    assert world.ledger.holders("gpu") == {"EWCPlugin": 2 * parameters}
+
+
+class TestAGEM:
+    def test_its_memory_is_a_copy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        world = World(agem(), items=3)
+        world.learn(0)
+
+        def gone(i: int) -> None:
+            raise OSError("the hospital is not there any more")
+
+        monkeypatch.setattr(world.sources[0], "patch", gone)
+        x, y = world.plugins[0].state_dict()["buffers"][0]
+        assert (x.shape, y.shape, x.dtype) == ((2, 1, 8, 8, 8), (2, 1, 8, 8, 8), torch.int16)
+        world.learn(1)
+
+    def test_its_bytes_are_declared_admitted_and_told(self) -> None:
+        world = World(agem())
+        assert world.plugins[0].declared_bytes(0) == {"ram": 4 * PATCH_BYTES, "exemplars": 4 * PATCH_BYTES}
+        for experience in (0, 1):
+            world.learn(experience)
+            held = 2 * (experience + 1) * PATCH_BYTES
+            assert world.ledger.holders("exemplars") == {"A-GEM memory": held}
+            assert world.plugins[0].held_bytes()["exemplars"] == held == world.ledger.peak_used("ram")
+
+    def test_a_limit_is_kept(self) -> None:
+        world = World(agem(), bind={"ledger": Ledger({"exemplars": 3 * PATCH_BYTES})})
+        world.learn(0)
+        with pytest.raises(LimitExceeded, match="A-GEM"):
+            world.learn(1)
+
+    def test_a_hospital_that_shares_no_patches_is_not_kept(self) -> None:
+        world = World(agem(), bind={"sharing": {"first": "forbid", "second": "patches"}})
+        assert world.plugins[0].declared_bytes(0)["ram"] == 2 * PATCH_BYTES
+        world.learn(0)
+        assert world.plugins[0].state_dict() == {"buffers": []}
+        world.learn(1)
+        assert len(world.plugins[0].state_dict()["buffers"]) == 1
