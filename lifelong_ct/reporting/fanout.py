@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from lifelong_ct.core.protocols import Reporter, Stateful
@@ -66,6 +67,8 @@ class Reporters:
     def _switch_off(self, reporter: Reporter, doing: str, error: Exception) -> None:
         self._active.remove(reporter)
         name = type(reporter).__name__
+        with suppress(Exception):  # it has failed already; what it holds shall not stay open
+            reporter.close("failed")
         self.failures[name] = self._redact(f"{type(error).__name__}: {error}")
         self.event(
             "note",

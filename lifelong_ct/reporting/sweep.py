@@ -93,7 +93,7 @@ def sentence(section: Section) -> str:
     """What was compared and what came out."""
     seeds = max(len(row.runs) for row in section.rows)
     text = (
-        f"{plural(len(section.rows), 'strategy').replace('strategys', 'strategies')} learnt "
+        f"{plural(len(section.rows), 'strategy')} learnt "
         f"{plural(len(section.hospitals), 'hospital')} of the stream {section.stream}, "
         f"{'up to ' if len({len(r.runs) for r in section.rows}) > 1 else ''}{plural(seeds, 'seed')} each."
     )

@@ -70,8 +70,9 @@ def duration(seconds: float | None) -> str:
 
 
 def plural(count: int, word: str) -> str:
-    """(1, "seed") → `1 seed`; (2, "seed") → `2 seeds`."""
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+    """(1, "seed") → `1 seed`; (2, "seed") → `2 seeds`; (2, "strategy") → `2 strategies`."""
+    many = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+    return f"{count} {word if count == 1 else many}"
 
 
 def caveats(run: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -65,7 +66,14 @@ class WandB:
         if run is None:
             return
         logs = Path(run.settings.log_dir)
-        run.finish(exit_code=1 if status == "failed" else 0)
+        try:
+            run.finish(exit_code=1 if status == "failed" else 0)
+        except Exception:
+            with suppress(Exception):
+                _wandb(
+                    self.mode
+                ).teardown()  # the service is gone: the next run of this process starts another
+            raise
         shutil.rmtree(logs, ignore_errors=True)  # W&B's own diary, of no use after a good end
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,39 @@ DICE = [
     [0.60, 0.80, 0.40, 0.45],
     [0.50, 0.70, 0.90, 0.54],
 ]
+
+
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Text, tags and addresses of a page; fails where tags do not close."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.feed(path.read_text())
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.words += data.split()
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
 
 
 @dataclass
@@ -135,3 +170,9 @@ class MadeUpRun:
 def made_up() -> type[MadeUpRun]:
     """The class; call it with what shall differ."""
     return MadeUpRun
+
+
+@pytest.fixture
+def parse() -> type[Page]:
+    """Reads a page."""
+    return Page

@@ -1,0 +1,101 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.reporting.figures import (
+    experience_names,
+    heat_colours,
+    matrix_heatmap,
+    run_figures,
+    running_mean,
+)
+from lifelong_ct.reporting.style import PALETTE, line_style, png, save
+from lifelong_ct.reporting.train_log import TrainStep
+
+
+def steps() -> list[TrainStep]:
+    return [TrainStep(e, s, 1.0 / (e + s), 1e-3, 0.1 * s) for e in (1, 2, 3) for s in range(5)]
+
+
+def test_every_figure_of_a_run(made_up, tmp_path: Path) -> None:
+    run = made_up()
+    figures = run_figures(run.results(), run.matrix(), steps())
+    assert list(figures) == ["matrix", "hospitals", "loss", "memory"]
+    for name, figure in figures.items():
+        image = Image.open(save(figure, tmp_path / f"{name}.png"))
+        assert min(image.size) > 200
+
+
+def test_a_run_without_scores_has_no_matrix() -> None:
+    assert list(run_figures({"hospitals": ["a"]}, ResultMatrix(), steps())) == ["loss"]
+    assert run_figures({}, ResultMatrix(), []) == {}
+
+
+def test_joint_training_has_no_curves(made_up) -> None:
+    run = made_up(first=3)
+    assert list(run_figures(run.results(), run.matrix(), [])) == ["matrix", "memory"]
+
+
+def test_the_heatmap_shows_the_numbers(made_up) -> None:
+    run = made_up()
+    axes = matrix_heatmap(run.results(), run.matrix()).axes[0]
+    texts = [text.get_text() for text in axes.texts]
+    assert texts[:4] == ["0.10", "0.10", "0.10", "0.05"]
+    assert texts[-4:] == ["0.50", "0.70", "0.90", "0.54"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c", "d\n(unseen)"]
+    frames = [(round(p.get_x() + 0.47), round(p.get_y() + 0.45)) for p in axes.patches]
+    assert frames == [(0, 1), (1, 2), (2, 3)]  # a after 1, b after 2, c after 3
+
+
+def test_the_same_figure_is_the_same_file(made_up) -> None:
+    run = made_up()
+    first, second = (png(matrix_heatmap(run.results(), run.matrix())) for _ in range(2))
+    assert first == second
+    assert b"Software" not in first
+
+
+def test_many_hospitals_fit(made_up) -> None:
+    names = [f"hospital_{i:02d}" for i in range(14)]
+    run = made_up()
+    rows = [r for after in range(4) for r in run.rows(after)]
+    wide = ResultMatrix(
+        type(r)(r.after, name, r.case, r.organ, r.metric, r.value)
+        for name in names
+        for r in rows
+        if r.hospital == "a"
+    )
+    figure = matrix_heatmap({"hospitals": names[:3], "unseen": names[3:]}, wide)
+    assert Image.open(io.BytesIO(png(figure))).size[0] > 14 * 100  # pixels
+
+
+def test_text_on_a_cell_can_be_read() -> None:
+    assert [heat_colours(value)[1] for value in (0.0, 1.0)] == ["#ffffff", "#111111"]
+    assert heat_colours(7.0) == heat_colours(1.0)
+
+
+def test_running_mean_by_hand() -> None:
+    values = np.array([1.0, 3.0, 5.0, 7.0])
+    assert running_mean(values, 2).tolist() == [1.0, 2.0, 4.0, 6.0]
+    assert running_mean(values, 1).tolist() == values.tolist()
+
+
+def test_lines_past_the_palette_differ() -> None:
+    first, again = line_style(0), line_style(len(PALETTE))
+    assert first["color"] == again["color"]
+    assert first["linestyle"] != again["linestyle"]
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ({"hospitals": ["a", "b"]}, {1: "a", 2: "b"}),
+        ({"hospitals": ["a", "b"], "experiences": [{"after": 2, "hospital": "a … b"}]}, {2: "a … b"}),
+        ({}, {}),
+    ],
+)
+def test_experience_names(results: dict, expected: dict) -> None:
+    assert experience_names(results) == expected

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.reporting.build import make_reporters
+
+CONF = Path(__file__).parents[2] / "conf/reporter"
+
+
+def names(config: dict, folder: Path) -> list[str]:
+    return [type(reporter).__name__ for reporter in make_reporters(config, folder, str, None)._active]
+
+
+def test_the_default_has_everything(tmp_path: Path) -> None:
+    config = yaml.safe_load((CONF / "default.yaml").read_text())
+    assert names(config, tmp_path) == ["RunFolder", "HtmlReport", "WandB", "Console"]
+
+
+def test_quiet_keeps_folder_and_page(tmp_path: Path) -> None:
+    config = yaml.safe_load((CONF / "default.yaml").read_text())
+    quiet = yaml.safe_load((CONF / "quiet.yaml").read_text())
+    assert quiet.pop("defaults") == ["default"]
+    assert names({**config, **quiet}, tmp_path) == ["RunFolder", "HtmlReport"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"consol": True}, "unknown key consol"),
+        ({"wandb": {"enable": True}}, "unknown key enable"),
+        ({"wandb": {"mode": "airplane"}}, "airplane"),
+    ],
+)
+def test_a_typo_is_an_error(tmp_path: Path, config: dict, message: str) -> None:
+    with pytest.raises(LifelongCTError, match=message):
+        make_reporters(config, tmp_path, str, None)
+
+
+def test_nothing_is_written_before_the_first_event(tmp_path: Path) -> None:
+    make_reporters({"wandb": {"enabled": True}}, tmp_path, str, None)
+    assert list(tmp_path.iterdir()) == []
