@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,10 +50,12 @@ class Surface:
             return {"nsd": 0.0 if predicted or true else None, "hd95": None}
         y_pred, y = (_tensor(mask) for mask in _around(prediction, reference))
         mm = [float(s) for s in spacing]
-        nsd = compute_surface_dice(
-            y_pred, y, [self.tolerance], include_background=True, spacing=mm, use_subvoxels=True
-        )
-        hd95 = compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=mm)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # MONAI warns of its own call
+            nsd = compute_surface_dice(
+                y_pred, y, [self.tolerance], include_background=True, spacing=mm, use_subvoxels=True
+            )
+            hd95 = compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=mm)
         return {"nsd": float(nsd), "hd95": float(hd95)}
 
 
