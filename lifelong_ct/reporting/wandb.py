@@ -68,13 +68,16 @@ class WandB:
         logs = Path(run.settings.log_dir)
         try:
             run.finish(exit_code=1 if status == "failed" else 0)
-        except Exception:
-            with suppress(Exception):
-                _wandb(
-                    self.mode
-                ).teardown()  # the service is gone: the next run of this process starts another
-            raise
+        finally:
+            self._end_service()
         shutil.rmtree(logs, ignore_errors=True)  # W&B's own diary, of no use after a good end
+
+    def _end_service(self) -> None:
+        """Its end is what makes the offline file complete, and a broken one must not serve the next run."""
+        wandb = _wandb(self.mode)
+        if wandb.run is None:  # else somebody else in this process uses it
+            with suppress(Exception):
+                wandb.teardown()
 
     def state_dict(self) -> dict[str, Any]:
         """Id of the run and number of the last optimizer step, over all experiences."""
