@@ -1,46 +1,37 @@
-"""Hospitals that are drawn: no file, no download, the same bytes whoever asks."""
+"""A hospital that is drawn, not read: see `lifelong_ct.data.phantom`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.seeding import generator
 from lifelong_ct.core.types import Case, Split
 from lifelong_ct.data.labels import default_vocabulary
-from lifelong_ct.data.phantom import real_anatomy
-from lifelong_ct.data.phantom.anatomy import ORGANS, TISSUES, Points, Population, draw_tissues
-from lifelong_ct.data.phantom.scanner import PHASES, Scanner, scan, tissue_hu
+from lifelong_ct.data.phantom import ORGANS, Population, Recipe, Scanner, draw
+from lifelong_ct.data.phantom.real_anatomy import label_maps
+from lifelong_ct.data.phantom.recipe import build
 from lifelong_ct.data.types import RawCase
-
-VERSION = 1
-"""A change of what is drawn changes this, and re-runs every table."""
 
 
 class PhantomLayout:
-    """Draws patients of one hospital.
+    """Cases of a phantom hospital.
 
     Args:
-        hospital: its name; with `seed` it chooses the patients.
-        train, test: number of patients.
-        shape: voxels.
-        seed: of the stream's data; not the run's.
-        phase: contrast phase, a key of `phantom.scanner.PHASES`.
-        scanner: arguments of `phantom.scanner.Scanner`.
-        population: arguments of `phantom.anatomy.Population`.
-        organs: annotation protocol; the nine organs where None.
-        spread: standard deviation of HU between patients.
-        enhancement: HU per tissue in place of the phase's; for stress tests.
-        invert: HU about which contrast is mirrored; for stress tests.
-        anatomy: folder of real label maps whose organs replace the drawn ones.
+        hospital: name; other names have other patients.
+        train, test: numbers of cases.
+        shape: voxels `[D, H, W]`.
+        seed: of the stream's data, not of the run.
+        phase: contrast phase: unenhanced, arterial, portal_venous or delayed.
+        scanner, population: options of `Scanner` and `Population`.
+        organs: annotated here; None for all nine.
+        enhancement, invert, oral_contrast: see `Recipe`.
+        anatomy: folder of label maps (TotalSegmentator v2 ids) that replace the drawn organs.
 
     Raises:
-        LifelongCTError: an unknown phase, organ or option.
+        LifelongCTError: an unknown phase, organ or option, or no label map in `anatomy`.
     """
 
     def __init__(
@@ -55,86 +46,63 @@ class PhantomLayout:
         scanner: Mapping[str, Any] | None = None,
         population: Mapping[str, Any] | None = None,
         organs: Sequence[str] | None = None,
-        spread: float = 6.0,
         enhancement: Mapping[str, float] | None = None,
         invert: float | None = None,
+        oral_contrast: float = 0.0,
         anatomy: str | None = None,
     ) -> None:
-        where = f"phantom hospital {hospital}"
-        if phase not in PHASES:
-            raise LifelongCTError(f"there is no phase {phase!r}", where, f"use one of {', '.join(PHASES)}")
-        vocabulary = default_vocabulary()
-        self.organs = tuple(vocabulary.canonical(organ, where) for organ in organs or ORGANS)
-        undrawn = [organ for organ in self.organs if organ not in ORGANS]
-        if undrawn:
-            raise LifelongCTError(f"{undrawn[0]} is not drawn", where, f"use some of {', '.join(ORGANS)}")
-        unknown = sorted(set(enhancement or {}) - set(TISSUES))
-        if unknown:
-            raise LifelongCTError(f"no tissue {unknown[0]!r}", where, f"use some of {', '.join(TISSUES)}")
-        self.hospital, self.counts = hospital, {"train": train, "test": test}
-        self.shape = (int(shape[0]), int(shape[1]), int(shape[2]))
-        self.seed, self.phase, self.spread = seed, phase, spread
-        self.scanner, self.population = Scanner(**(scanner or {})), Population(**(population or {}))
-        self.enhancement, self.invert = dict(enhancement or {}), invert
-        self.maps = real_anatomy.label_maps(Path(anatomy)) if anatomy else []
+        if anatomy is not None:
+            label_maps(Path(anatomy))
+        self.hospital, self.sizes = hospital, {"train": train, "test": test}
+        self.organs = _protocol(hospital, organs)
+        self.recipe = Recipe(
+            hospital,
+            int(seed),
+            tuple(int(n) for n in shape),  # type: ignore[arg-type]
+            phase,
+            build(Scanner, scanner, "scanner"),
+            build(Population, population, "population"),
+            dict(enhancement or {}),
+            invert,
+            float(oral_contrast),
+            None if anatomy is None else str(anatomy),
+        )
 
     def cases(self) -> Iterator[Case]:
-        """Patients of the training split, then of the test split."""
+        """Metadata only; nothing is drawn."""
+        text = self.recipe.to_json()
         splits: tuple[Split, ...] = ("train", "test")
         for split in splits:
-            for i in range(self.counts[split]):
-                name = f"phantom-{self.hospital}-{split}-{i:03d}"
+            for index in range(self.sizes[split]):
+                name = f"phantom-{self.hospital}-{split}-{index:03d}"
                 yield Case(
-                    self.hospital,
-                    name,
-                    name,
-                    split,
-                    self.organs,
+                    hospital=self.hospital,
+                    id=name,
+                    patient=name,
+                    split=split,
+                    organs=self.organs,
                     licence="CC0-1.0",
                     label_kind="synthetic",
-                    params={
-                        "index": i,
-                        "shape": "x".join(map(str, self.shape)),
-                        "drawing": self._drawing(),
-                    },
+                    params={"recipe": text, "split": split, "index": index},
                 )
 
     def load(self, case: Case) -> RawCase:
-        """Draws a case; a pure function of the stream's seed, the hospital and the case."""
-        who = (self.seed, "phantom", VERSION, self.hospital, case.split, case.params["index"])
-        points, affine, spacing = self._grid()
-        tissues = draw_tissues(points, self.population, generator(*who, "anatomy"))
-        if self.maps:
-            rng = generator(*who, "map")
-            tissues = real_anatomy.place(tissues, self.maps[rng.integers(len(self.maps))], points, rng)
-        hu = tissue_hu(self.phase, self.spread, generator(*who, "hu"), self.enhancement, self.invert)
-        image = scan(tissues, hu, spacing, self.scanner, generator(*who, "noise"))
-        label = np.zeros(self.shape, np.uint8)
-        for i, organ in enumerate(case.organs, start=1):
-            label[tissues == TISSUES.index(organ)] = i
-        return RawCase(image, label, affine, case.organs)
+        """Draws a case; the label follows `case.organs`."""
+        recipe = _recipe(str(case.params["recipe"]))
+        return draw(recipe, str(case.params["split"]), int(case.params["index"]), case.organs)
 
-    def _grid(self) -> tuple[Points, np.ndarray, tuple[float, float, float]]:
-        """World coordinates of the voxels, affine and spacing; the body's middle is the origin."""
-        view, thick = self.scanner.field_of_view, self.scanner.slice_thickness
-        spacing = (view / self.shape[0], view / self.shape[1], thick)
-        axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(self.shape, spacing, strict=True)]
-        x, y, z = np.meshgrid(*axes, indexing="ij")
-        affine = np.diag([*spacing, 1.0])
-        affine[:3, 3] = [axis[0] for axis in axes]
-        return (x, y, z), affine, spacing
 
-    def _drawing(self) -> str:
-        """Everything that decides the voxels, as text."""
-        parts = {
-            "version": VERSION,
-            "seed": self.seed,
-            "phase": self.phase,
-            "scanner": vars(self.scanner),
-            "population": vars(self.population),
-            "spread": self.spread,
-            "enhancement": self.enhancement,
-            "invert": self.invert,
-            "maps": [path.name for path in self.maps],
-        }
-        return json.dumps(parts, sort_keys=True)
+@lru_cache(maxsize=64)
+def _recipe(text: str) -> Recipe:
+    return Recipe.from_json(text)
+
+
+def _protocol(hospital: str, organs: Sequence[str] | None) -> tuple[str, ...]:
+    where = f"phantom {hospital} organs"
+    given = ORGANS if organs is None else organs
+    chosen = {default_vocabulary().canonical(organ, where) for organ in given}
+    unknown = sorted(chosen - set(ORGANS))
+    if unknown or not chosen:
+        what = f"the phantom has no {', '.join(unknown)}" if unknown else "nothing is annotated"
+        raise LifelongCTError(what, where, f"use some of {', '.join(ORGANS)}")
+    return tuple(organ for organ in ORGANS if organ in chosen)

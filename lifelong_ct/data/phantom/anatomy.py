@@ -1,176 +1,210 @@
-"""A patient's abdomen as shapes in mm.
+"""The nine organs and what surrounds them, in mm, for one patient.
 
-World axes are RAS+: x to the patient's right is positive as in NIfTI's world after canonical reorientation of
-an RAS image, y to the front, z to the head; the origin is the middle of the body. Sizes are of adults: liver
-about 1.5 L, spleen 0.2 L, kidney 0.15 L, pancreas 0.08 L, aorta 20-24 mm wide (usual ranges of anatomy
-textbooks, towards their upper end for the small organs, so that they are some voxels wide).
+Patient coordinates: x right, y anterior, z superior; the origin lies in front of the first lumbar vertebra,
+in the middle of the abdominal wall's ellipse. Reference sizes follow Geraghty et al. (Abdom Imaging
+2004;29:482) for liver, spleen, kidneys and pancreas; vessels stand at the large end of what was measured
+(suprarenal aorta 19.0 ± 2.3 mm in men, J Postgrad Med 2014;60:57; vena cava 16 × 26 mm, Cureus 2022;
+14:e31845), so that they are four voxels wide on a coarse grid; fasting gall bladder 30-50 mL and moderately
+filled stomach: typical textbook range. Positions are textbook anatomy, to the eye.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Points = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
-
-ORGANS = (
-    "aorta",
-    "gall_bladder",
-    "kidney_left",
-    "kidney_right",
-    "liver",
-    "pancreas",
-    "postcava",
-    "spleen",
-    "stomach",
-)
-"""AbdomenAtlas 1.0 (arXiv 2310.16754)."""
-TISSUES = ("air", "fat", "muscle", "bowel", "bone", "marrow", *ORGANS)
-"""Index in this tuple is the tissue's id; later ones are drawn over earlier ones."""
-
-BODY = (147.0, 94.0)
-"""Half width and half depth of the trunk in mm, without the fat under the skin."""
-WALL = 13.0
-"""Thickness of the muscles around the cavity in mm."""
+from lifelong_ct.data.phantom.population import Build
+from lifelong_ct.data.phantom.shapes import Ellipsoid, Point, Solid, Tube, Union, rotation
 
 
 @dataclass(frozen=True)
-class Ellipsoid:
-    """Centre and half axes in mm, turned by `turn` degrees about the z axis."""
-
-    tissue: str
-    centre: tuple[float, float, float]
-    axes: tuple[float, float, float]
-    turn: float = 0.0
-
-
-@dataclass(frozen=True)
-class Tube:
-    """A rod between two points, `radius` mm; ends rounded."""
-
-    tissue: str
-    start: tuple[float, float, float]
-    end: tuple[float, float, float]
-    radius: float
-
-
-Shape = Ellipsoid | Tube
-
-SHAPES: tuple[Shape, ...] = (
-    Ellipsoid("bowel", (35.0, 45.0, -75.0), (38.0, 30.0, 28.0)),
-    Ellipsoid("bowel", (-45.0, 40.0, -80.0), (42.0, 32.0, 30.0)),
-    Ellipsoid("bowel", (-5.0, 60.0, -45.0), (75.0, 16.0, 16.0)),
-    Ellipsoid("bowel", (88.0, -5.0, -88.0), (24.0, 28.0, 34.0)),
-    Ellipsoid("bowel", (-98.0, 5.0, -60.0), (18.0, 24.0, 60.0)),
-    Ellipsoid("bowel", (0.0, 12.0, -92.0), (34.0, 24.0, 26.0)),
-    Tube("bone", (0.0, -72.0, -150.0), (0.0, -72.0, 150.0), 21.0),
-    Tube("marrow", (0.0, -72.0, -150.0), (0.0, -72.0, 150.0), 17.0),
-    Tube("muscle", (38.0, -66.0, -150.0), (30.0, -66.0, 20.0), 17.0),
-    Tube("muscle", (-38.0, -66.0, -150.0), (-30.0, -66.0, 20.0), 17.0),
-    Ellipsoid("liver", (80.0, 12.0, 42.0), (62.0, 72.0, 66.0), 12.0),
-    Ellipsoid("liver", (12.0, 48.0, 55.0), (58.0, 30.0, 34.0), -10.0),
-    Ellipsoid("stomach", (-62.0, 38.0, 40.0), (38.0, 36.0, 50.0), 20.0),
-    Ellipsoid("spleen", (-112.0, -28.0, 45.0), (25.0, 42.0, 46.0), -15.0),
-    Ellipsoid("kidney_right", (70.0, -48.0, -28.0), (28.0, 26.0, 50.0), -20.0),
-    Ellipsoid("kidney_left", (-70.0, -48.0, -16.0), (28.0, 26.0, 50.0), 20.0),
-    Ellipsoid("gall_bladder", (72.0, 62.0, -22.0), (18.0, 18.0, 28.0), 25.0),
-    Tube("pancreas", (32.0, 4.0, -18.0), (-10.0, 14.0, -2.0), 16.0),
-    Tube("pancreas", (-10.0, 14.0, -2.0), (-72.0, -12.0, 14.0), 13.0),
-    Tube("postcava", (22.0, -38.0, -150.0), (26.0, -30.0, 150.0), 13.0),
-    Tube("aorta", (-10.0, -40.0, -150.0), (-8.0, -40.0, 150.0), 12.5),
-)
-
-
-@dataclass(frozen=True)
-class Population:
-    """Who comes to a hospital.
+class Part:
+    """A solid with what fills it.
 
     Attributes:
-        size: mean scale of the trunk and everything in it.
-        fat: mean thickness of the subcutaneous fat in mm.
-        organ_scale: mean scale of the organs alone.
-        variation: standard deviation of shift (×10 mm), relative size and turn (×60°) between patients.
+        tissue: name in the patient's attenuation table; `core` fills it deeper than `shell` mm.
+        solid: where it is.
+        organ: canonical organ, or None.
+        core, shell: inner tissue and thickness of the outer one; None without layers.
     """
 
-    size: float = 1.0
-    fat: float = 18.0
-    organ_scale: float = 1.0
-    variation: float = 0.08
+    tissue: str
+    solid: Solid
+    organ: str | None = None
+    core: str | None = None
+    shell: float = 0.0
 
 
-def draw_tissues(points: Points, who: Population, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Tissue ids of one patient.
+class Sculptor:
+    """Places solids of one patient: reference position × body scale + a random shift.
 
     Args:
-        points: world coordinates in mm, each `[D, H, W]`.
-        who: the population.
-        rng: chooses the patient.
-
-    Returns:
-        uint8 `[D, H, W]`, index into `TISSUES`.
+        build: the patient's sizes.
+        variation: factor on random shifts, turns and bumps.
+        rng: consumed in a fixed order.
     """
-    scale = who.size * (1 + who.variation / 2 * rng.standard_normal())
-    fat = max(5.0, who.fat * (1 + 0.3 * rng.standard_normal()))
-    x, y, z = (p / scale for p in _bent(points, rng))
-    tissues = np.zeros(x.shape, np.uint8)
-    for tissue, outwards in (("fat", fat), ("muscle", 0.0), ("fat", -WALL)):
-        tissues[_trunk(x, y, outwards)] = TISSUES.index(tissue)
-    wall, cavity = _trunk(x, y, 0.0), _trunk(x, y, -WALL)
-    for shape in SHAPES:
-        organ = shape.tissue in ORGANS
-        varied = _varied(shape, who.organ_scale if organ else 1.0, who.variation if organ else 0.02, rng)
-        inside = _inside(varied, x, y, z)
-        room = cavity if organ or shape.tissue == "bowel" else wall
-        tissues[inside & room] = TISSUES.index(shape.tissue)
-    return tissues
+
+    def __init__(self, build: Build, variation: float, rng: np.random.Generator) -> None:
+        self.build, self.variation, self.rng = build, variation, rng
+
+    def shift(self, mm: float) -> Point:
+        """A random displacement of standard deviation `mm` per axis, at most twice that."""
+        dx, dy, dz = (self.variation * mm * np.clip(self.rng.standard_normal(3), -2, 2)).tolist()
+        return dx, dy, dz
+
+    def place(self, point: Point, by: Point = (0.0, 0.0, 0.0)) -> Point:
+        """A reference point in this patient."""
+        x, y, z = (p * s + d for p, s, d in zip(point, self.build.scale, by))
+        return x, y, z
+
+    def ellipsoid(
+        self, centre: Point, half: Point, turn: Point = (0, 0, 0), growth: float = 1.0, by: Point = (0, 0, 0)
+    ) -> Ellipsoid:
+        """A turned, bumpy ellipsoid; `turn` in degrees, with a deviation of 6°."""
+        angles = np.asarray(turn) + np.asarray(self.shift(6.0))
+        bumps = (0.05 * self.variation * np.clip(self.rng.standard_normal(6), -2, 2)).tolist()
+        a, b, c = (h * growth for h in half)
+        return Ellipsoid(self.place(centre, by), (a, b, c), rotation(*angles.tolist()), bumps)
+
+    def tube(self, points: list[Point], radii: list[float], growth: float = 1.0, wobble: float = 3.0) -> Tube:
+        """A tube whose points move by `wobble` mm each."""
+        return Tube([self.place(p, self.shift(wobble)) for p in points], [r * growth for r in radii])
 
 
-def _trunk(x: np.ndarray, y: np.ndarray, outwards: float) -> npt.NDArray[np.bool_]:
-    """The ellipse of the trunk, grown by so many mm."""
-    return np.asarray(np.hypot(x / (BODY[0] + outwards), y / (BODY[1] + outwards)) < 1)
+def surroundings(sculptor: Sculptor) -> list[Part]:
+    """Muscles, bones and bowel, in painting order."""
+    parts = [
+        Part("muscle", sculptor.tube([(s * 32, -36, 15), (s * 46, -24, -170)], [12, 23])) for s in (1, -1)
+    ]
+    parts += [
+        Part("muscle", sculptor.tube([(s * 32, -72, -200), (s * 32, -72, 200)], [20, 18])) for s in (1, -1)
+    ]
+    parts.append(
+        Part(
+            "bone",
+            Tube([sculptor.place((0, -42, -220)), sculptor.place((0, -42, 220))], [20, 17]),
+            core="marrow",
+            shell=4,
+        )
+    )
+    parts.append(Part("bone", Tube([sculptor.place((0, -76, -220)), sculptor.place((0, -76, 220))], [7, 7])))
+    parts += [
+        Part(
+            "bone",
+            sculptor.tube([(s * 96, -20, -112), (s * 60, -55, -170)], [10, 16]),
+            core="marrow",
+            shell=4,
+        )
+        for s in (1, -1)
+    ]
+    return parts
 
 
-def _bent(points: Points, rng: np.random.Generator) -> Points:
-    """A smooth displacement of a few mm: three waves of 120 to 250 mm per axis."""
-    moved = []
-    for axis in range(3):
-        shift = np.zeros_like(points[0])
-        for _ in range(3):
-            direction = rng.standard_normal(3)
-            direction /= np.sqrt((direction**2).sum())
-            length, phase = rng.uniform(120.0, 250.0), rng.uniform(0.0, 2 * np.pi)
-            along = sum(d * p for d, p in zip(direction, points, strict=True))
-            shift += 3.0 * np.sin(2 * np.pi * along / length + phase)
-        moved.append(points[axis] + shift)
-    return moved[0], moved[1], moved[2]
+def bowel(sculptor: Sculptor) -> list[Part]:
+    """Colon and small bowel: unlabelled, with contents that overlap the organs' HU."""
+    colon: list[list[Point]] = [
+        [(98, -8, -135), (102, -5, -60), (96, 5, -12)],
+        [(96, 8, -12), (60, 48, -22), (0, 60, -32), (-60, 48, -14), (-98, 10, 12)],
+        [(-100, 5, 12), (-104, -12, -60), (-95, -5, -135)],
+    ]
+    parts = [
+        Part(f"content_{i}", sculptor.tube(points, [17.0] * len(points), wobble=6))
+        for i, points in enumerate(colon)
+    ]
+    for i in range(14):
+        x, y, z = sculptor.rng.uniform((-72, -8, -150), (72, 58, -42)).tolist()
+        radius = float(sculptor.rng.uniform(13, 21))
+        parts.append(
+            Part(
+                f"content_{3 + i % 5}",
+                sculptor.ellipsoid((x, y, z), (radius * 1.5, radius, radius), (0, 0, 40.0 * (i % 5))),
+            )
+        )
+    return parts
 
 
-def _varied(shape: Shape, scale: float, variation: float, rng: np.random.Generator) -> Shape:
-    shift = 100 * variation * rng.standard_normal(3) / 1.2
-    sizes = scale * np.exp(variation * rng.standard_normal(3))
-    turn = 60 * variation * rng.standard_normal()
-    if isinstance(shape, Tube):
-        shift[2] = 0.0
-        moved = [tuple(float(v) for v in np.add(p, shift / 3)) for p in (shape.start, shape.end)]
-        return Tube(shape.tissue, moved[0], moved[1], shape.radius * float(sizes[0]))  # type: ignore[arg-type]
-    centre = tuple(float(v) for v in np.add(shape.centre, shift))
-    axes = tuple(float(v) for v in np.multiply(shape.axes, sizes))
-    return Ellipsoid(shape.tissue, centre, axes, shape.turn + float(turn))  # type: ignore[arg-type]
+def organs(sculptor: Sculptor) -> list[Part]:
+    """The nine organs, in painting order: later ones press into earlier ones."""
+    shapes: dict[str, Callable[[Sculptor, float], list[Part]]] = {
+        "stomach": _stomach,
+        "liver": _liver,
+        "kidney_right": lambda s, g: _kidney(s, g, 1),
+        "kidney_left": lambda s, g: _kidney(s, g, -1),
+        "spleen": _spleen,
+        "pancreas": _pancreas,
+        "gall_bladder": _gall_bladder,
+        "postcava": _postcava,
+        "aorta": _aorta,
+    }
+    return [part for organ, make in shapes.items() for part in make(sculptor, sculptor.build.growth[organ])]
 
 
-def _inside(shape: Shape, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> npt.NDArray[np.bool_]:
-    if isinstance(shape, Tube):
-        start = np.array(shape.start)
-        axis = np.array(shape.end) - start
-        length = float((axis**2).sum())
-        t = ((x - start[0]) * axis[0] + (y - start[1]) * axis[1] + (z - start[2]) * axis[2]) / length
-        t = np.clip(t, 0.0, 1.0)
-        apart = sum((p - s - t * a) ** 2 for p, s, a in zip((x, y, z), start, axis, strict=True))
-        return np.asarray(apart < shape.radius**2)
-    cos, sin = np.cos(np.radians(shape.turn)), np.sin(np.radians(shape.turn))
-    dx, dy, dz = x - shape.centre[0], y - shape.centre[1], z - shape.centre[2]
-    u, v = cos * dx + sin * dy, -sin * dx + cos * dy
-    a, b, c = shape.axes
-    return np.asarray((u / a) ** 2 + (v / b) ** 2 + (dz / c) ** 2 < 1)
+def _stomach(s: Sculptor, g: float) -> list[Part]:
+    by = s.shift(6.0)
+    solid = Union(
+        [
+            s.ellipsoid((-54, 2, 84), (33, 35, 33), growth=g, by=by),
+            s.ellipsoid((-46, 40, 46), (28, 25, 44), (-12, 0, 0), g, by),
+            s.ellipsoid((-6, 54, 14), (38, 17, 17), (0, -14, 0), g, by),
+        ]
+    )
+    return [Part("stomach_wall", solid, "stomach", core="stomach_content", shell=5.0)]
+
+
+def _liver(s: Sculptor, g: float) -> list[Part]:
+    by = s.shift(6.0)
+    solid = Union(
+        [
+            s.ellipsoid((66, 4, 46), (64, 74, 84), growth=g, by=by),
+            s.ellipsoid((14, 40, 78), (56, 34, 34), (0, 12, 0), g, by),
+        ]
+    )
+    return [Part("liver", solid, "liver")]
+
+
+def _kidney(s: Sculptor, g: float, side: int) -> list[Part]:
+    by, z = s.shift(7.0), -4.0 if side > 0 else 6.0
+    body = s.ellipsoid((side * 57, -38, z), (30, 27, 58), (-10, side * 10, side * 15), g, by)
+    sinus = s.ellipsoid((side * 40, -33, z), (9, 9, 18), growth=g, by=by)
+    name = "kidney_right" if side > 0 else "kidney_left"
+    return [Part("cortex", body, name, core="medulla", shell=9.0), Part("fat", sinus)]
+
+
+def _spleen(s: Sculptor, g: float) -> list[Part]:
+    return [
+        Part("spleen", s.ellipsoid((-90, -32, 72), (28, 43, 55), (-20, 12, 20), g, s.shift(6.0)), "spleen")
+    ]
+
+
+def _pancreas(s: Sculptor, g: float) -> list[Part]:
+    points: list[Point] = [
+        (38, -2, -14),
+        (36, 2, 2),
+        (12, 15, 8),
+        (-16, 12, 16),
+        (-40, -2, 24),
+        (-64, -20, 34),
+    ]
+    return [Part("pancreas", s.tube(points, [14, 14, 11, 12.5, 12.5, 11.5], g, wobble=4.0), "pancreas")]
+
+
+def _gall_bladder(s: Sculptor, g: float) -> list[Part]:
+    return [
+        Part(
+            "gall_bladder",
+            s.ellipsoid((44, 44, 8), (16, 17, 31), (25, 0, 15), g, s.shift(6.0)),
+            "gall_bladder",
+        )
+    ]
+
+
+def _postcava(s: Sculptor, g: float) -> list[Part]:
+    points: list[Point] = [(19, -13, -85), (21, -13, -20), (22, -12, 40), (24, -4, 80), (22, 6, 112)]
+    return [Part("postcava", s.tube(points, [11, 11.5, 12, 12.5, 13], g, wobble=2.5), "postcava")]
+
+
+def _aorta(s: Sculptor, g: float) -> list[Part]:
+    points: list[Point] = [(-4, -11, -80), (-7, -10, -20), (-9, -11, 40), (-12, -18, 100), (-18, -26, 200)]
+    return [Part("aorta", s.tube(points, [9.5, 10.5, 11.5, 12.5, 13], g, wobble=2.5), "aorta")]

@@ -1,113 +1,85 @@
-"""From tissues to HU: contrast phase, scanner, noise."""
+"""How a hospital's scanner turns a patient into voxels: grid, resolution, noise."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from lifelong_ct.data.phantom.anatomy import TISSUES
+from lifelong_ct.core.errors import LifelongCTError
 
-PLAIN: dict[str, float] = {
-    "air": -1000.0, "fat": -100.0, "muscle": 52.0, "bowel": 35.0, "bone": 600.0, "marrow": 180.0,
-    "aorta": 42.0, "gall_bladder": 8.0, "kidney_left": 33.0, "kidney_right": 33.0, "liver": 57.0,
-    "pancreas": 42.0, "postcava": 42.0, "spleen": 48.0, "stomach": 18.0,
-}  # fmt: skip
-"""Unenhanced HU, middle of the usual textbook ranges: liver 50-65, spleen 40-55, kidney 25-40, pancreas
-35-50, blood 35-50, bile 0-15, muscle 45-60, fat -120 to -80."""
-
-PHASES: dict[str, dict[str, float]] = {
-    "unenhanced": {},
-    "arterial": {
-        "aorta": 320.0, "kidney_left": 150.0, "kidney_right": 150.0, "liver": 72.0, "pancreas": 108.0,
-        "postcava": 75.0, "spleen": 130.0, "muscle": 58.0, "bowel": 60.0,
-    },
-    "portal_venous": {
-        "aorta": 155.0, "kidney_left": 185.0, "kidney_right": 185.0, "liver": 112.0, "pancreas": 92.0,
-        "postcava": 145.0, "spleen": 122.0, "muscle": 62.0, "bowel": 70.0,
-    },
-    "delayed": {
-        "aorta": 105.0, "kidney_left": 200.0, "kidney_right": 200.0, "liver": 88.0, "pancreas": 72.0,
-        "postcava": 105.0, "spleen": 92.0, "muscle": 62.0, "bowel": 62.0,
-    },
-}  # fmt: skip
-"""HU after iodine about 35 s (late arterial), 70 s and 180 s after the injection, usual textbook ranges;
-what is not listed stays as unenhanced."""
+Array = npt.NDArray[np.float64]
+_FWHM = 2.3548200450309493
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """How a hospital scans.
+    """A scanner with its reconstruction.
+
+    The grid is coarser than a clinic's, so blur stands for kernel, slab thickness and the resampling to the
+    grid together; clinical values: kernels 0.7-2 mm, slices 1-5 mm, up to 8 mm (typical textbook range).
 
     Attributes:
-        field_of_view: mm in plane, the whole of the grid.
-        slice_thickness: mm; slices lie side by side.
-        kernel: standard deviation of the in-plane point spread in mm; sharp 0.5, soft 1.5.
-        noise: standard deviation in HU.
-        texture: correlation length of the noise in mm.
-        table: whether the table is in the picture.
+        spacing: mm per voxel along x, y, z; times the shape it is the field of view.
+        thickness: slice thickness (full width at half maximum) in mm; 0 adds nothing to the voxel.
+        kernel: in-plane blur (full width at half maximum) in mm; 0 adds nothing to the voxel.
+        sharpen: edge enhancement of a sharp kernel, 0 (soft) to 1.
+        noise: standard deviation in HU. 2,358 abdominal scans of several scanners differed by 15-35 % in
+            their medians (Christianson et al., "Automated technique to measure noise in clinical CT
+            examinations", AJR); 8-15 HU at 5 mm and 15-30 HU on thin slices or low dose are a typical
+            textbook range.
+        grain: correlation length (standard deviation) of the noise in mm, in the plane.
+        table: whether the table is in the field of view.
+        centre: z of the field of view's middle in patient coordinates, mm.
     """
 
-    field_of_view: float = 360.0
-    slice_thickness: float = 3.5
-    kernel: float = 1.0
-    noise: float = 15.0
-    texture: float = 1.0
+    spacing: Sequence[float] = (5.5, 5.5, 5.0)
+    thickness: float = 5.0
+    kernel: float = 3.0
+    sharpen: float = 0.0
+    noise: float = 12.0
+    grain: float = 3.0
     table: bool = True
+    centre: float = 10.0
+
+    def __post_init__(self) -> None:
+        numbers = (*self.spacing, self.thickness, self.kernel, self.noise, self.grain, self.sharpen)
+        if len(self.spacing) != 3 or min(self.spacing) <= 0 or min(numbers) < 0:
+            raise LifelongCTError(
+                f"spacing {list(self.spacing)}, thickness {self.thickness}, kernel {self.kernel}, noise {self.noise}",
+                "phantom scanner",
+                "three positive spacings, and nothing negative",
+            )
+
+    def scan(self, ideal: Array, rng: np.random.Generator) -> npt.NDArray[np.int16]:
+        """Ideal HU `[D, H, W]` → int16 HU with this scanner's resolution and noise, in [-1024, 3071]."""
+        x, y, z = self.spacing
+        width = (self.kernel / _FWHM / x, self.kernel / _FWHM / y, self.thickness / _FWHM / z)
+        image = gaussian_filter(ideal, width, mode="nearest", truncate=3.0)
+        if self.sharpen:
+            soft = gaussian_filter(image, (1.0, 1.0, 0.0), mode="nearest", truncate=3.0)
+            image = image + self.sharpen * (image - soft)
+        # Exposure control holds the noise; what is left differs by a tenth from patient to patient.
+        level = self.noise * (1.0 + 0.1 * float(np.clip(rng.standard_normal(), -2, 2)))
+        image = image + level * self._texture(ideal.shape, rng)
+        return np.clip(np.rint(image), -1024, 3071).astype(np.int16)
+
+    def _texture(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+        """Noise of variance 1 `[D, H, W]`: correlated in the plane, independent between slices."""
+        noise = rng.standard_normal(shape)
+        for axis in (0, 1):
+            sigma = self.grain / self.spacing[axis]
+            if sigma > 0:
+                noise = gaussian_filter1d(noise, sigma, axis=axis, mode="wrap", truncate=3.0) / _gain(sigma)
+        return noise
 
 
-def tissue_hu(
-    phase: str,
-    spread: float,
-    rng: np.random.Generator,
-    enhancement: Mapping[str, float] | None = None,
-    invert: float | None = None,
-) -> npt.NDArray[np.float64]:
-    """HU of every tissue of one patient, `[len(TISSUES)]`.
-
-    Args:
-        phase: key of `PHASES`.
-        spread: standard deviation between patients in HU, for organs and soft tissue.
-        rng: chooses the patient.
-        enhancement: HU that replace those of the phase; not physical, for stress tests.
-        invert: HU about which the contrast of everything but air is mirrored; likewise.
-    """
-    values = {**PLAIN, **PHASES[phase], **(enhancement or {})}
-    hu = np.array([values[tissue] for tissue in TISSUES])
-    varied = hu + spread * rng.standard_normal(len(hu)) * (np.abs(hu) < 500)
-    if invert is not None:
-        varied[1:] = 2 * invert - varied[1:]
-    return varied
-
-
-def scan(
-    tissues: npt.NDArray[np.uint8],
-    hu: npt.NDArray[np.float64],
-    spacing: tuple[float, float, float],
-    scanner: Scanner,
-    rng: np.random.Generator,
-) -> npt.NDArray[np.int16]:
-    """The picture, int16 HU `[D, H, W]`."""
-    image = hu[tissues]
-    if scanner.table:
-        _add_table(image)
-    blur = (scanner.kernel / spacing[0], scanner.kernel / spacing[1], 0.3)
-    image = ndimage.gaussian_filter(image, blur)
-    noise = rng.standard_normal(image.shape)
-    if scanner.texture > 0:
-        noise = ndimage.gaussian_filter(
-            noise, (scanner.texture / spacing[0], scanner.texture / spacing[1], 0)
-        )
-        noise /= noise.std()
-    image += scanner.noise * noise
-    return np.clip(np.rint(image), -1024, 3071).astype(np.int16)
-
-
-def _add_table(image: npt.NDArray[np.float64]) -> None:
-    """A slab behind the patient, where there is air."""
-    rows = max(1, image.shape[1] // 32)
-    slab = image[:, :rows]
-    slab[slab < -900] = -250.0
+def _gain(sigma: float) -> float:
+    """Standard deviation of white noise after the filter."""
+    impulse = np.zeros(2 * int(3.0 * sigma + 0.5) + 3)
+    impulse[impulse.size // 2] = 1.0
+    kernel = gaussian_filter1d(impulse, sigma, mode="constant", truncate=3.0)
+    return float(np.sqrt((kernel * kernel).sum()))
