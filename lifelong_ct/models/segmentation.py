@@ -58,10 +58,10 @@ class GrowingHead(nn.Module):
             raise ValueError(f"a head of {self.width} channels does not shrink to {width}")
         if extra == 0:
             return False
-        fresh = nn.Conv3d(self.weight.shape[1], extra, 1).to(self.weight.device, self.weight.dtype)
+        fresh = nn.Conv3d(self.weight.shape[1], extra, 1)  # drawn on the CPU: the same on every device
         assert fresh.bias is not None
-        self.weight = nn.Parameter(torch.cat([self.weight.detach(), fresh.weight.detach()]))
-        self.bias = nn.Parameter(torch.cat([self.bias.detach(), fresh.bias.detach()]))
+        self.weight = nn.Parameter(torch.cat([self.weight.detach(), fresh.weight.detach().to(self.weight)]))
+        self.bias = nn.Parameter(torch.cat([self.bias.detach(), fresh.bias.detach().to(self.bias)]))
         return True
 
     def forward(self, x: Tensor) -> Tensor:
