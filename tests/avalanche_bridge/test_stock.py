@@ -1,5 +1,6 @@
 import json
 from collections import defaultdict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -155,3 +156,12 @@ class TestAGEM:
         assert world.plugins[0].state_dict() == {"buffers": []}
         world.learn(1)
         assert len(world.plugins[0].state_dict()["buffers"]) == 1
+
+
+def test_a_loaded_state_follows_the_model_to_its_device() -> None:
+    first, second = World(ewc()), World(ewc())
+    first.learn(0)
+    second.plugins[0].load_state_dict(first.plugins[0].state_dict())
+    second.plugins[0].before_training_exp(SimpleNamespace(device=torch.device("meta")))
+    moved = second.plugins[0].plugin.importances[0].values()  # type: ignore[attr-defined]
+    assert {(value.data.device.type, value.device.type) for value in moved} == {("meta", "meta")}

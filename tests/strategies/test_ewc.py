@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,3 +121,12 @@ def test_a_limit_that_is_too_small_is_refused_before_anything_is_kept() -> None:
         world.learn(0, steps=1)
     assert not ewc.fisher
     assert not ewc.anchor
+
+
+def test_a_loaded_state_follows_the_model_to_its_device() -> None:
+    first, second = OnlineEWC(1.0, patches=1), OnlineEWC(1.0, patches=1)
+    World(first).learn(0)
+    World(second)
+    second.load_state_dict(first.state_dict())
+    second.before_training_exp(SimpleNamespace(device=torch.device("meta")))
+    assert {t.device.type for t in (*second.fisher.values(), *second.anchor.values())} == {"meta"}
