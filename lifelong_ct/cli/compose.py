@@ -15,7 +15,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -78,6 +78,9 @@ def hydra(request: Request) -> Iterator[Hydra]:
         yield Hydra.create_main_hydra2("lifelong_ct", search_path)
     except MissingConfigException as error:
         raise _missing(error) from error
+    except OverrideParseException as error:
+        key = error.override.split("=")[0]
+        raise LifelongCTError(_shorten(str(error)), key, "write key=value, quoted where needed") from error
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         raise LifelongCTError(
             _shorten(str(error)), "the configuration", "lifelong-ct --help lists keys and choices"

@@ -42,7 +42,7 @@ def matrix_heatmap(results: Mapping[str, Any], matrix: ResultMatrix, metric: str
     rows = _scored_rows(matrix, metric)
     table, hospitals = matrix.table(metric)
     names, unseen = experience_names(results), set(results.get("unseen") or ())
-    width = max(4.5, 2.4 + 0.95 * len(hospitals))
+    width = max(6.0, 2.4 + 0.95 * len(hospitals))
     with new_axes(width, 1.5 + 0.42 * len(rows)) as (figure, (axes,)):
         image = axes.imshow(table[rows], cmap=HEAT, vmin=0, vmax=1, aspect="auto")
         axes.grid(False)
@@ -55,9 +55,7 @@ def matrix_heatmap(results: Mapping[str, Any], matrix: ResultMatrix, metric: str
         )
         axes.set_yticks(range(len(rows)), [_row_name(i, names) for i in rows])
         axes.tick_params(length=0)
-        axes.set_title(
-            f"{_metric(metric)} on each hospital (column) after each experience (row)", fontsize=10
-        )
+        axes.set_title(f"{_metric(metric)} per hospital, after each experience", fontsize=10)
         for y, after in enumerate(rows):
             for x, hospital in enumerate(hospitals):
                 _cell(axes, x, y, float(table[after, x]), framed=names.get(after) == hospital)
@@ -107,11 +105,11 @@ def loss_curve(steps: Sequence[TrainStep], names: Mapping[int, str]) -> Figure:
             axes.plot(x[own], running_mean(loss[own]), color=PALETTE[0], linewidth=2, label=mean)
         top = float(np.nanmax(loss)) * 1.18 if loss.size else 1.0
         starts = [int(x[experience == number][0]) for number in np.unique(experience)]
-        few = len(starts) <= 8
-        for number, start in zip(np.unique(experience), starts, strict=True):
+        shown = [names.get(int(number), str(number)) for number in np.unique(experience)]
+        few = len(starts) * max(map(len, shown)) <= 70  # characters that fit above the curve
+        for number, start, name in zip(np.unique(experience), starts, shown, strict=True):
             axes.axvline(start, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
-            name = names.get(int(number), str(number)) if few else str(number)
-            axes.text(start, top, f" {name}", va="top", fontsize=9, color=FAINT)
+            axes.text(start, top, f" {name if few else number}", va="top", fontsize=9, color=FAINT)
         axes.set(
             xlabel="optimizer step", ylabel="loss", ylim=(min(0.0, float(loss.min())), top), xlim=(1, None)
         )
