@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import socket
 import struct
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from lifelong_ct.reporting.fanout import Reporters
 from lifelong_ct.reporting.html import HtmlReport
-from lifelong_ct.reporting.run_folder import RunFolder, redacted
+from lifelong_ct.reporting.run_folder import RunFolder, read_run, redacted
 from lifelong_ct.reporting.wandb import WandB, has_api_key, scalars
 
 
@@ -143,6 +144,32 @@ def test_two_runs_of_one_process_stay_apart(tmp_path: Path, made_up) -> None:
     for run in runs:
         run.play(WandB(tmp_path / run.name, str))
     assert [read_offline(tmp_path / run.name)["summary"]["run/seed"] for run in runs] == [1, 2]
+
+
+def service() -> list[int]:
+    """Processes of W&B that this one has started."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    if not children.exists():
+        pytest.skip("this system does not tell a process's children")
+    pids = map(int, children.read_text().split())
+    return [pid for pid in pids if "wandb" in Path(f"/proc/{pid}/comm").read_text()]
+
+
+def test_a_killed_service_costs_the_copy_only(tmp_path: Path, made_up) -> None:
+    run, folder = made_up(), tmp_path / "first"
+    reporters = Reporters([RunFolder(folder, str), WandB(folder, str)])
+    run.start(reporters)
+    run.experience(reporters, 1)
+    for pid in service():
+        os.kill(pid, signal.SIGKILL)
+    run.experience(reporters, 2)
+    run.experience(reporters, 3)
+    run.end(reporters)
+    assert list(reporters.failures) == ["WandB"]
+    assert "WandB failed at" in (folder / "log.txt").read_text()
+    assert read_run(folder).results["summary"]["acc"] == pytest.approx(0.7)
+    run.play(WandB(tmp_path / "second", str))  # the next run of the process has a service again
+    assert read_offline(tmp_path / "second")["summary"]["status"] == "finished"
 
 
 def test_a_run_that_never_began_is_no_run_of_wandb(tmp_path: Path, made_up) -> None:
