@@ -1,4 +1,7 @@
-"""Dice + cross-entropy per sample, blind to what a case does not annotate."""
+"""Dice + cross-entropy per sample, blind to what a case does not annotate.
+
+Letters of shapes: B sample, C channel, K channel without the background, V voxel.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lifelong_ct.data.labels import IGNORE, LabelSpace
+
+NO, YES, MAYBE = 0, 1, 2
+"""Whether a voxel belongs to a channel."""
 
 
 class PartialDiceCE(nn.Module):
@@ -37,37 +43,36 @@ class PartialDiceCE(nn.Module):
 
     def per_sample(self, logits: Tensor, y: Tensor) -> Tensor:
         """Loss of each sample `[B]`; 0 with a gradient where nothing was annotated."""
-        logits = logits.float()
-        codes = y[:, 0].long()
-        allowed = self._candidates(logits)[codes].movedim(-1, 1)
-        return self.ce_weight * self._cross_entropy(logits, allowed, codes) + self.dice_weight * self._dice(
-            logits, allowed
-        )
+        codes_BV = y.flatten(1).long()
+        kind_of_code = self._kinds(logits)
+        kind_BCV = kind_of_code[codes_BV].movedim(2, 1).contiguous()
+        open_BV = ((kind_of_code == MAYBE).sum(1) == logits.shape[1])[codes_BV]
+        log_p_BCV = logits.float().flatten(2).log_softmax(1)
+        nll_BV = torch.where(open_BV, 0.0, self._nll(log_p_BCV, kind_BCV))
+        ce = nll_BV.sum(1) / (codes_BV != IGNORE).sum(1).clamp(min=1)
+        return self.ce_weight * ce + self.dice_weight * self._dice(log_p_BCV[:, 1:].exp(), kind_BCV[:, 1:])
 
     @staticmethod
-    def _cross_entropy(logits: Tensor, allowed: Tensor, codes: Tensor) -> Tensor:
-        chosen = logits.masked_fill(~allowed, float("-inf")).logsumexp(1)
-        valid = codes != IGNORE
-        nll = torch.where(valid, logits.logsumexp(1) - chosen, 0.0)
-        return nll.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp(min=1)
+    def _nll(log_p_BCV: Tensor, kind_BCV: Tensor) -> Tensor:
+        return -log_p_BCV.masked_fill(kind_BCV == NO, float("-inf")).logsumexp(1)
 
     @staticmethod
-    def _dice(logits: Tensor, allowed: Tensor) -> Tensor:
-        certain = (allowed.sum(1, keepdim=True) == 1).flatten(2)
-        may_be = allowed[:, 1:].flatten(2)
-        target = may_be & certain
-        probability = logits.softmax(1)[:, 1:].flatten(2)
-        size = target.sum(2)
-        overlap = (probability * target).sum(2)
-        total = (probability * (certain | ~may_be)).sum(2) + size
-        counted = (size > 0).to(logits.dtype)
-        loss = 1 - 2 * overlap / total.clamp(min=1e-6)
-        return (loss * counted).sum(1) / counted.sum(1).clamp(min=1)
+    def _dice(p_BKV: Tensor, kind_BKV: Tensor) -> Tensor:
+        target_BKV, known_BKV = (kind_BKV == YES).to(p_BKV), (kind_BKV != MAYBE).to(p_BKV)
+        size_BK = target_BKV.sum(2)
+        overlap_BK = torch.einsum("bkv,bkv->bk", p_BKV, target_BKV)
+        total_BK = torch.einsum("bkv,bkv->bk", p_BKV, known_BKV) + size_BK
+        shown_BK = (size_BK > 0).to(p_BKV)
+        loss_BK = (1 - 2 * overlap_BK / total_BK.clamp(min=1e-6)) * shown_BK
+        return loss_BK.sum(1) / shown_BK.sum(1).clamp(min=1)
 
-    def _candidates(self, logits: Tensor) -> Tensor:
+    def _kinds(self, logits: Tensor) -> Tensor:
+        """NO, YES or MAYBE for every code and channel, `[codes, C]`."""
         key = (logits.shape[1], len(self.label_space.protocols), logits.device, type(logits))
         if self._table is None or self._table_key != key:
-            table = torch.tensor(self.label_space.candidates(key[0]), device=key[2])
+            allowed = torch.tensor(self.label_space.candidates(key[0]), device=key[2])
+            several = allowed.sum(1, keepdim=True) > 1
+            table = allowed.to(torch.uint8) + (allowed & several)
             if type(table) is not Tensor:  # a fake tensor belongs to its mode and must not outlive it
                 return table
             self._table, self._table_key = table, key
