@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lifelong_ct.cli import compose
 from lifelong_ct.cli.build import Blueprint
@@ -29,13 +30,12 @@ def main(args: Sequence[str]) -> int:
         for hospital in (*stream.hospitals, *stream.unseen):
             for cases, spacing in ((hospital.train, stream.spacing), (hospital.test, None)):
                 task = bar.add_task(hospital.name, total=len(cases))
-                ingest(
-                    hospital.layout,
-                    list(cases),
-                    store,
-                    spacing,
-                    on_case=lambda done, total, task=task: bar.update(task, completed=done),
-                )
+                on_case = partial(_advance, bar, task)
+                ingest(hospital.layout, list(cases), store, spacing, on_case=on_case)
     print(f"{format_bytes(store.nbytes)} in {blueprint.values['paths']['store']}")
     store.close()
     return 0
+
+
+def _advance(bar: Progress, task: TaskID, done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)

@@ -36,7 +36,7 @@ def main(args: Sequence[str]) -> int:
 def _of_hospital(entry: Mapping[str, Any]) -> list[Problem]:
     rest = {key: value for key, value in entry.items() if key != "sharing"}
     try:
-        return verify(open_layout(rest), rest.get("root"))
+        return list(verify(open_layout(rest)))
     except LifelongCTError as error:
         code = error.code if isinstance(error, DataError) else "configuration"
         return [Problem("", error.where, code, error.what, "", error.fix)]

@@ -120,9 +120,9 @@ def read_patch(
     image, label = volume.read(
         (low[0], low[1], low[2]), (high[0] - low[0], high[1] - low[1], high[2] - low[2])
     )
-    inside = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+    d, h, w = (slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
     x = np.full((image.shape[0], *size), PAD_HU, np.int16)
     y = np.full((1, *size), IGNORE, lut.dtype)
-    x[(slice(None), *inside)] = image
-    y[(0, *inside)] = lut[label]
+    x[:, d, h, w] = image
+    y[0, d, h, w] = lut[label]
     return x, y
