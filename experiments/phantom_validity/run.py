@@ -1,6 +1,6 @@
 """Is a phantom stream a fair test? Its validity conditions, with a plain training loop of its own.
 
-python experiments/phantom_validity/run.py stream=phantom_stress only=patients,joint,sequential,threshold
+python experiments/phantom_validity/run.py --stream phantom_stress --only patients,joint,sequential,threshold
 """
 
 from __future__ import annotations

@@ -18,6 +18,16 @@ from lifelong_ct.core.errors import LifelongCTError
 _SCRATCH = ".tmp-"
 
 
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _umask()
+"""Read once: asking for it sets it, which is not safe beside other threads."""
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replaces `path` atomically.
 
@@ -33,6 +43,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
+            os.fchmod(handle, 0o666 & ~_UMASK)  # mkstemp's 0600 would shut colleagues out
             os.fsync(file.fileno())
         os.replace(name, path)
         fsync_directory(path.parent)
@@ -91,6 +102,7 @@ def new_directory(path: Path) -> Iterator[Path]:
                     os.fsync(opened.fileno())
             elif file.is_dir():
                 fsync_directory(file)
+        os.chmod(scratch, 0o777 & ~_UMASK)
         fsync_directory(scratch)
         _swap(scratch, path)
         fsync_directory(path.parent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Split = Literal["train", "test"]
 
@@ -26,7 +26,8 @@ class Case:
         modality: CT or MR.
         licence: SPDX-like text.
         label_kind: expert, semi-automatic, model or synthetic.
-        params: what a drawing layout needs to make the voxels again.
+        params: what a drawing layout needs to make the voxels again, as JSON values; `shape` among them,
+            voxels per axis.
     """
 
     hospital: str
@@ -40,7 +41,7 @@ class Case:
     modality: str = "CT"
     licence: str = "unknown"
     label_kind: str = "expert"
-    params: Mapping[str, int | float | str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def grid_voxels(case: Case, spacing: Sequence[float] | None) -> float:
     """Voxels of a case on the stream's spacing, from its header; 0 where that cannot be read (ingest will
     say why)."""
     if case.image is None:
-        return math.prod(int(n) for n in str(case.params.get("shape", "0")).split("x"))
+        return math.prod(case.params["shape"])
     try:
         header: Any = nib.load(case.image).header
         shape, zooms = header.get_data_shape()[:3], header.get_zooms()[:3]

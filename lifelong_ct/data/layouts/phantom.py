@@ -83,7 +83,7 @@ class PhantomLayout:
                     organs=self.organs,
                     licence="CC0-1.0",
                     label_kind="synthetic",
-                    params={"recipe": text, "split": split, "index": index},
+                    params={"recipe": text, "shape": list(self.recipe.shape), "split": split, "index": index},
                 )
 
     def load(self, case: Case) -> RawCase:
