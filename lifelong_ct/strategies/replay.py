@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,12 +26,26 @@ class Replay(StrategyPlugin):
         selection: policy of the memory.
         exemplars_per_batch: patches of the memory added to each micro-batch.
         offer_every: optimizer steps between two offers of the current batch.
+        window: HU; voxels outside are kept as its bounds. None keeps them as they are.
+        precision: HU; voxels are rounded to multiples of it. Rounding below the scanner's noise costs
+            little and saves most of the bytes, since noise does not compress; 1 keeps every bit.
     """
 
     def __init__(
-        self, selection: SelectionPolicy, exemplars_per_batch: int = 2, offer_every: int = 1
+        self,
+        selection: SelectionPolicy,
+        exemplars_per_batch: int = 2,
+        offer_every: int = 1,
+        window: Sequence[float] | None = None,
+        precision: int = 1,
     ) -> None:
         super().__init__()
+        if precision < 1 or (window is not None and not (len(window) == 2 and window[0] < window[1])):
+            raise LifelongCTError(
+                f"window={window} and precision={precision}",
+                "strategy.plugins",
+                "write window: [low, high] in HU and a precision of at least 1",
+            )
         if exemplars_per_batch < 1 or offer_every < 1:
             raise LifelongCTError(
                 f"exemplars_per_batch={exemplars_per_batch} and offer_every={offer_every} must be at least 1",
@@ -40,6 +55,7 @@ class Replay(StrategyPlugin):
         self.selection = selection
         self.exemplars_per_batch = exemplars_per_batch
         self.offer_every = offer_every
+        self.window, self.precision = window, precision
 
     def bind(self, context: StrategyContext) -> None:
         super().bind(context)
@@ -57,7 +73,7 @@ class Replay(StrategyPlugin):
         past_x, past_y = self._exemplars(step, strategy.micro_step, hospital)
         if step % self.offer_every == 0 and self.context.sharing.get(hospital) == "patches":
             for patch, codes, case in zip(x.cpu(), y.cpu(), strategy.mb_cases, strict=True):
-                self.memory.offer(patch, codes, hospital, case)
+                self.memory.offer(coarse(patch, self.window, self.precision), codes, hospital, case)
         if past_x is not None and past_y is not None:
             wide = max(y.dtype, past_y.dtype, key=lambda dtype: dtype.itemsize)
             strategy.mbatch[0] = torch.cat([x, past_x.to(x)])
@@ -80,3 +96,11 @@ class Replay(StrategyPlugin):
 
     def held_bytes(self) -> dict[str, int]:
         return {"exemplars": self.memory.nbytes}
+
+
+def coarse(x: torch.Tensor, window: Sequence[float] | None, precision: int) -> torch.Tensor:
+    """int16 voxels, within a window, rounded to multiples of `precision`."""
+    kept = x if window is None else x.clamp(round(window[0]), round(window[1]))
+    if precision == 1:
+        return kept
+    return (kept.float() / precision).round().mul(precision).to(x.dtype)

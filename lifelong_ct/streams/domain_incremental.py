@@ -24,6 +24,8 @@ class DomainIncremental:
         hospitals: entries in order, a list or a mapping; see `open_hospital`.
         patch: training patch `[D, H, W]` in voxels.
         steps: optimizer steps per experience.
+        exemplars: bytes of the exemplar memory that the stream is stated with, the default of
+            `memory.exemplars`.
         spacing: mm per axis that training volumes are brought to; None keeps each scan's own.
         unseen: hospitals that are never trained on; only their test cases count.
         common: options of every hospital that does not set them.
@@ -45,6 +47,7 @@ class DomainIncremental:
         hospitals: Entries,
         patch: Sequence[int],
         steps: int,
+        exemplars: int | str | None = None,
         spacing: Sequence[float] | None = None,
         unseen: Entries = (),
         common: Mapping[str, Any] | None = None,
@@ -53,7 +56,7 @@ class DomainIncremental:
         limit: int | None = None,
         synthetic: bool = False,
     ) -> None:
-        self.name, self.steps, self.synthetic = name, steps, synthetic
+        self.name, self.steps, self.exemplars, self.synthetic = name, steps, exemplars, synthetic
         self.patch: tuple[int, int, int] = _three(patch)
         self.spacing = None if spacing is None else tuple(float(s) for s in spacing)
         self.label_space = LabelSpace(organs)

@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import HOSPITALS, World
@@ -8,7 +9,7 @@ from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.memory.selection.reservoir import Reservoir
-from lifelong_ct.strategies.replay import Replay
+from lifelong_ct.strategies.replay import Replay, coarse
 from lifelong_ct.training.augment import Augment
 
 
@@ -72,7 +73,7 @@ def test_what_is_stored_is_not_augmented_and_what_is_replayed_is() -> None:
     replay, batches = Replay(Reservoir(), exemplars_per_batch=1), Batches()
     world = World(replay, batches, augment=Augment(noise=20.0))
     world.learn(0, steps=4)
-    exemplar = replay.memory.sample(1, __import__("numpy").random.default_rng(0))[0]
+    exemplar = replay.memory.sample(1, np.random.default_rng(0))[0]
     assert exemplar is not None
     assert of(world, 0, exemplar[0])
     world.learn(1, steps=1)
@@ -124,3 +125,34 @@ def test_no_room_is_told_before_the_run() -> None:
     assert error.value.where == "memory.exemplars"
     with pytest.raises(LimitExceeded):
         World(Replay(Reservoir()), bind={"exemplar_bytes": 101, "ledger": Ledger({"ram": 100})})
+
+
+def test_exemplars_are_cut_to_the_window_and_rounded_to_the_precision() -> None:
+    x = torch.tensor([-1024, -175, -13, -12, 0, 3, 4, 12, 250, 3000], dtype=torch.int16)
+    kept = coarse(x, window=(-175, 250), precision=8)
+    assert kept.dtype == torch.int16
+    assert kept.tolist() == [-176, -176, -16, -16, 0, 0, 0, 16, 248, 248]  # ties go to the even multiple
+    assert torch.equal(coarse(x, window=None, precision=1), x)
+
+
+def test_coarse_exemplars_take_fewer_bytes_and_keep_their_labels() -> None:
+    fine, rough = Replay(Reservoir()), Replay(Reservoir(), precision=16)
+    for replay in (fine, rough):
+        World(replay, bind={"exemplar_bytes": 1 << 20}).learn(0, steps=4)
+    assert len(fine.memory) == len(rough.memory)
+    assert rough.memory.nbytes < fine.memory.nbytes
+    x, y = rough.memory.sample(1, np.random.default_rng(0))
+    assert x is not None
+    assert y is not None
+    assert (x % 16 == 0).all()
+    assert any(torch.equal(y[0], fine_y) for fine_y in _labels(fine))
+
+
+def _labels(replay: Replay) -> list[torch.Tensor]:
+    return [exemplar.unpack()[1] for exemplar in replay.memory._kept]
+
+
+@pytest.mark.parametrize("wrong", [{"precision": 0}, {"window": [250, -175]}, {"window": [1]}])
+def test_a_window_or_precision_that_means_nothing_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(LifelongCTError, match="precision"):
+        Replay(Reservoir(), **wrong)
