@@ -19,6 +19,8 @@ from lifelong_ct.reporting.text import duration, number, size
 
 QUIET_SECONDS = 15.0
 """Between two lines of progress where there is no terminal."""
+WARM_UP = 5
+"""Steps before time left is told: the first ones load libraries and read data."""
 
 
 class TimeLeft:
@@ -34,8 +36,8 @@ class TimeLeft:
         self._clock, self._start = clock, clock()
 
     def seconds(self) -> float | None:
-        """Seconds left; None before the first step."""
-        if not self.done:
+        """Seconds left; None before there is something to go by."""
+        if self.done < min(WARM_UP, self.total):
             return None
         return (self._clock() - self._start) / self.done * max(self.total - self.done, 0)
 
@@ -96,12 +98,13 @@ class Console:
         self._left.done += 1
         self._step += 1
         line = f"[{self._place}] step {self._step}/{steps}, loss {number(loss)}"
+        seconds = self._left.seconds()
+        left = "" if seconds is None else f"{duration(seconds)} left"
         if self._bar is not None:
-            left = f"{duration(self._left.seconds())} left"
             self._bar.update(self._task, completed=self._left.done, description=escape(line), left=left)
         elif self._clock() - self._spoken >= QUIET_SECONDS:
             self._spoken = self._clock()
-            self._say(f"{line}, {duration(self._left.seconds())} left")
+            self._say(f"{line}, {left}" if left else line)
 
     def _on_stage(self, *, text: str, done: int, total: int) -> None:
         if self._bar is not None:
