@@ -27,7 +27,7 @@ class Replay(StrategyPlugin):
         exemplars_per_batch: patches of the memory added to each micro-batch.
         offer_every: optimizer steps between two offers of the current batch.
         window: HU; voxels outside are kept as its bounds. None keeps them as they are.
-        precision: HU; voxels are rounded to multiples of it. Rounding below the scanner's noise costs
+        precision: HU; voxels are rounded to multiples of it, an RMS error of 0.29 times it. Below the noise that costs
             little and saves most of the bytes, since noise does not compress; 1 keeps every bit.
     """
 
