@@ -18,7 +18,8 @@ from lifelong_ct.data.store import VolumeStore
 
 
 def main(args: Sequence[str]) -> int:
-    """Reads every training and test case of the stream once."""
+    """Reads every training and test case of the stream once, and says what they take: a tenth of the training
+    bytes is a usual `memory.exemplars`."""
     request = compose.parse(args)
     blueprint = Blueprint(compose.compose(request), request.overrides)
     stream = blueprint.stream()
@@ -26,14 +27,20 @@ def main(args: Sequence[str]) -> int:
     cache = parse_bytes(blueprint.values["data"]["cache"], "data.cache")
     store = VolumeStore(Path(blueprint.values["paths"]["store"]), ledger, cache)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    nbytes = {"train": 0, "test": 0}
     with Progress(*columns, disable=not sys.stdout.isatty()) as bar:
         for hospital in (*stream.hospitals, *stream.unseen):
-            for cases, spacing in ((hospital.train, stream.spacing), (hospital.test, None)):
-                task = bar.add_task(hospital.name, total=len(cases))
-                on_case = partial(_advance, bar, task)
+            for split, cases, spacing in (
+                ("train", hospital.train, stream.spacing),
+                ("test", hospital.test, None),
+            ):
+                before = store.nbytes
+                on_case = partial(_advance, bar, bar.add_task(hospital.name, total=len(cases)))
                 ingest(hospital.layout, list(cases), store, spacing, on_case=on_case)
-    print(f"{format_bytes(store.nbytes)} in {blueprint.values['paths']['store']}")
+                nbytes[split] += store.nbytes - before
     store.close()
+    for split, held in nbytes.items():
+        print(f"{split}: {held} bytes ({format_bytes(held)}) compressed")
     return 0
 
 
