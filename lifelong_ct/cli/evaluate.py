@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from lifelong_ct.cli import compose
 from lifelong_ct.cli.arguments import need, newest_checkpoint, take
 from lifelong_ct.cli.build import Blueprint
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.reporting.text import number, table
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.scoring import Scorer
 from lifelong_ct.training.serving import load_model
@@ -45,8 +43,9 @@ def main(args: Sequence[str]) -> int:
 
 
 def _show(matrix: ResultMatrix, after: int) -> None:
-    table = Table("hospital", *matrix.organs, "mean", title="Dice")
-    for hospital in matrix.hospitals:
-        values = [matrix.value(after, hospital, organ) for organ in (*matrix.organs, None)]
-        table.add_row(hospital, *("–" if value is None else f"{value:.3f}" for value in values))
-    Console().print(table)
+    """A row per organ: hospitals are few, organs may be many."""
+    rows = [["dice", *matrix.hospitals]]
+    for organ in (*matrix.organs, None):
+        values = (matrix.value(after, hospital, organ) for hospital in matrix.hospitals)
+        rows.append([organ or "mean", *map(number, values)])
+    print("\n".join(table(rows)))
