@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xxhash
 import yaml
 
 from lifelong_ct.cli.conf import own_folder
@@ -41,3 +42,33 @@ def test_every_annotated_organ_is_seen_in_every_case(stream):
         for case in layout.cases():
             label = layout.load(case).label
             assert np.bincount(label.ravel(), minlength=1 + len(case.organs)).min() > 40
+
+
+FROZEN = {
+    "phantom/harbour": "28d6d5fafebfc9b0",
+    "phantom/trauma_centre": "d245e67761342540",
+    "phantom/stone_clinic": "c866fb88ca111344",
+    "phantom/obesity_clinic": "8dfbd2783a68049c",
+    "phantom/liver_unit": "93c6386df9018cba",
+    "phantom/oncology": "666d1db64773048a",
+    "phantom_stress/usual": "bd8950c7e9809ba5",
+    "phantom_stress/permuted": "7cadc7a865efa885",
+    "phantom_stress/inverted": "c890c43e59d1113b",
+}
+
+
+@pytest.mark.parametrize("hospital", sorted(FROZEN))
+def test_the_patients_are_those_of_the_published_tables(hospital):
+    """A change here makes every table of `experiments/` another one: run them all again."""
+    stream, name = hospital.split("/")
+    layout = next(layout for layout in hospitals(stream) if layout.hospital == name)
+    cases = list(layout.cases())
+    assert digest(layout.load(cases[0]), layout.load(cases[-1])) == FROZEN[hospital]
+
+
+def digest(*cases):
+    whole = xxhash.xxh3_64()
+    for case in cases:
+        for array in (case.image, case.label, case.affine):
+            whole.update(np.ascontiguousarray(array).tobytes())
+    return whole.hexdigest()
