@@ -18,7 +18,7 @@ import xxhash
 
 from lifelong_ct.core.errors import DataError
 
-MAGIC = b"LCTVOL01"
+MAGIC = b"LCTVOL02"
 SMALL = 96
 """Volumes up to this many voxels per axis use bricks of 32, larger ones of 64."""
 POSITIONS = 2048
@@ -41,7 +41,7 @@ class Header:
         affine: `[4][4]`, voxel index → mm.
         digest: xxh3-128 of voxels, labels and organs.
         bricks: per brick: offset, bytes of the image, bytes of the label, xxh3-64 of both.
-        positions: organ → offset and number of its positions.
+        positions: organ → offset and number of its positions, xxh3-64 of them.
     """
 
     shape: tuple[int, int, int, int]
@@ -51,7 +51,13 @@ class Header:
     affine: tuple[tuple[float, ...], ...]
     digest: str
     bricks: tuple[tuple[int, int, int, str], ...]
-    positions: dict[str, tuple[int, int]]
+    positions: dict[str, tuple[int, int, str]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that follow the header in the file."""
+        ends = [o + a + b for o, a, b, _ in self.bricks] + [o + 6 * n for o, n, _ in self.positions.values()]
+        return max(ends, default=0)
 
     @cached_property
     def counts(self) -> tuple[int, int, int]:
@@ -98,11 +104,11 @@ def pack(
         parts.append(one + two)
         table.append((offset, len(one), len(two), xxhash.xxh3_64_hexdigest(one + two)))
         offset += len(one) + len(two)
-    positions: dict[str, tuple[int, int]] = {}
+    positions: dict[str, tuple[int, int, str]] = {}
     for i, organ in enumerate(organs, start=1):
-        found = _positions(label, i)
-        positions[organ] = (offset, len(found))
-        parts.append(found.astype("<u2").tobytes())
+        found = _positions(label, i).astype("<u2")
+        parts.append(found.tobytes())
+        positions[organ] = (offset, len(found), xxhash.xxh3_64_hexdigest(parts[-1]))
         offset += len(parts[-1])
     header = {**vars(draft), "bricks": table, "positions": positions}
     text = json.dumps({k: v for k, v in header.items() if k != "counts"}).encode()
@@ -120,6 +126,7 @@ def read_header(path: Path) -> tuple[Header, int]:
         prefix = file.read(24)
         length = int.from_bytes(prefix[8:16], "little")
         text = file.read(length) if prefix[:8] == MAGIC and length < 1 << 30 else b""
+        total = os.fstat(file.fileno()).st_size
     if not text or xxhash.xxh3_64_digest(text) != prefix[16:24]:
         raise damaged(path)
     raw = json.loads(text)
@@ -131,8 +138,10 @@ def read_header(path: Path) -> tuple[Header, int]:
         tuple(tuple(row) for row in raw["affine"]),
         raw["digest"],
         tuple((o, a, b, s) for o, a, b, s in raw["bricks"]),
-        {organ: (o, n) for organ, (o, n) in raw["positions"].items()},
+        {organ: (o, n, s) for organ, (o, n, s) in raw["positions"].items()},
     )
+    if total != 24 + length + header.nbytes:
+        raise damaged(path)
     return header, 24 + length
 
 
@@ -146,7 +155,10 @@ def read_range(path: Path, offset: int, length: int) -> bytes:
         handle = os.open(path, os.O_RDONLY)
     except OSError as error:
         raise DataError(
-            f"the stored volume is gone: {error.strerror}", str(path), "start the run again", "gone"
+            f"the stored volume {path.stem} is gone: {error.strerror}",
+            str(path),
+            "start the run again",
+            "gone",
         ) from error
     try:
         data = os.pread(handle, length, offset)
@@ -170,7 +182,10 @@ def unpack(data: bytes, image_bytes: int, channels: int, box: tuple[Corner, Corn
 def damaged(path: Path) -> DataError:
     """The error for a file whose bytes are not those that were written."""
     return DataError(
-        "the stored volume is damaged", str(path), "delete the file; it is made again", "store_damaged"
+        f"the stored volume {path.stem} is damaged",
+        str(path),
+        "delete the file; it is made again",
+        "store_damaged",
     )
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import torch
 import xxhash
 
+from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.layouts import Layout
 from lifelong_ct.data.store import StoredVolume, VolumeStore
 from lifelong_ct.data.types import RawCase
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: a change of the preprocessing makes new volumes."""
 
 
@@ -64,6 +66,7 @@ def source_key(case: Case, spacing: Sequence[float] | None) -> str:
         "case": [case.hospital, case.id],
         "organs": case.organs,
         "ids": dict(case.label_ids),
+        "modality": case.modality,
         "spacing": spacing and [float(s) for s in spacing],
     }
     return xxhash.xxh3_128_hexdigest(json.dumps(parts, sort_keys=True).encode())
@@ -108,7 +111,8 @@ def _ingest_one(
 ) -> StoredVolume:
     key = source_key(case, spacing)
     if store.has(key):
-        return store.get(key)
+        with suppress(DataError):  # damaged, or deleted by another process just now: it is made again
+            return store.get(key)
     raw = prepare(layout.load(case), spacing)
     image = raw.image if raw.image.ndim == 4 else raw.image[None]
     label = np.zeros(image.shape[1:], np.uint8) if raw.label is None else raw.label

@@ -99,8 +99,8 @@ class StoredVolume:
     def positions(self, organ: str) -> npt.NDArray[np.uint16]:
         """Voxels of an organ `[n, 3]`, at most `bricks.POSITIONS`."""
         if organ not in self._positions:
-            offset, count = self._header.positions[organ]
-            data = bricks.read_range(self._path, self._start + offset, 6 * count)
+            offset, count, checksum = self._header.positions[organ]
+            data = self._checked(offset, 6 * count, checksum)
             self._positions[organ] = np.frombuffer(data, "<u2").reshape(count, 3)
         return self._positions[organ]
 
@@ -130,10 +130,14 @@ class StoredVolume:
         data = self._cache.get((self.key, index))
         if data is None:
             offset, one, two, checksum = self._header.bricks[index]
-            data = bricks.read_range(self._path, self._start + offset, one + two)
-            if xxhash.xxh3_64_hexdigest(data) != checksum:
-                raise bricks.damaged(self._path)
+            data = self._checked(offset, one + two, checksum)
             self._cache.put((self.key, index), data)
+        return data
+
+    def _checked(self, offset: int, length: int, checksum: str) -> bytes:
+        data = bricks.read_range(self._path, self._start + offset, length)
+        if xxhash.xxh3_64_hexdigest(data) != checksum:
+            raise bricks.damaged(self._path)
         return data
 
 
@@ -163,10 +167,11 @@ class VolumeStore:
             ledger.admit("disk", OWNER, quota)
         try:
             (root / "leases").mkdir(parents=True, exist_ok=True)
-            self._lease = open(root / "leases" / uuid.uuid4().hex, "w+")  # noqa: SIM115 - closed by close()
+            with self._locked():  # nobody takes a lease that is not locked yet for a dead one
+                self._lease = open(root / "leases" / uuid.uuid4().hex, "w+")  # noqa: SIM115 - see close()
+                fcntl.flock(self._lease, fcntl.LOCK_EX)
         except OSError as error:
             raise unwritable(root, error) from error
-        fcntl.flock(self._lease, fcntl.LOCK_EX)
 
     @property
     def nbytes(self) -> int:
@@ -191,12 +196,15 @@ class VolumeStore:
             LimitExceeded: it does not fit; nothing is written.
         """
         data = bricks.pack(image, label, affine, organs)
-        self._use(key, len(data))
+        with self._locked():
+            self._use(key, len(data))
         try:
             write_bytes(self._path(key), data)
         except BaseException:
-            self._release(key)
+            with self._locked():
+                self._release(key)
             raise
+        self.cache.drop(key)
         return self.get(key)
 
     def get(self, key: str) -> StoredVolume:
@@ -218,8 +226,8 @@ class VolumeStore:
     def evict(self, key: str) -> None:
         """Gives a volume up, and deletes it where nobody else uses it."""
         self.cache.drop(key)
-        self._release(key)
         with self._locked():
+            self._release(key)
             if key not in self._leased_by_others():
                 self._path(key).unlink(missing_ok=True)
 
@@ -266,7 +274,11 @@ class VolumeStore:
         for path in (self.root / "leases").iterdir():
             if path.name == Path(self._lease.name).name:
                 continue
-            with open(path) as file:
+            try:
+                file = open(path)  # noqa: SIM115
+            except FileNotFoundError:  # its store was closed just now
+                continue
+            with file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink(missing_ok=True)

@@ -21,12 +21,13 @@ def finished(folder: Path, config_hash: str) -> dict[str, Any] | None:
     """
     if not folder.exists() or not any(path.name != ".lock" for path in _inside(folder)):
         return None
-    if not (folder / "results.json").exists():
+    results = read_json(folder / "results.json") if (folder / "results.json").exists() else None
+    run = results.get("run") if isinstance(results, dict) else None
+    if not isinstance(results, dict) or not isinstance(run, dict):
         raise LifelongCTError(
             "the folder is not empty and no run folder", str(folder), "choose another paths.run or paths.runs"
         )
-    results = read_json(folder / "results.json")
-    theirs = results.get("run", {}).get("config_hash")
+    theirs = run.get("config_hash")
     if theirs != config_hash:
         raise LifelongCTError(
             f"the run folder belongs to the configuration {theirs}, this is {config_hash}",

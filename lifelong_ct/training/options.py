@@ -51,6 +51,12 @@ class DataOptions:
         if self.keep not in ("current", "all"):
             raise LifelongCTError(f"keep={self.keep!r} is unknown", "data.keep", "use current or all")
         parse_bytes(self.cache, "data.cache")
+        if not 0 <= self.foreground <= 1:
+            raise LifelongCTError(
+                f"foreground={self.foreground}", "data.foreground", "write a share in [0, 1]"
+            )
+        for key in ("workers", "read_ahead"):
+            _at_least_one(getattr(self, key), key, "data")
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,7 @@ class TrainerOptions:
 
     def __post_init__(self) -> None:
         for key in ("steps", "batch_size", "accumulate", "keep_checkpoints"):
-            if int(getattr(self, key)) < 1:
-                raise LifelongCTError(f"{key}={getattr(self, key)}", f"trainer.{key}", "write 1 or more")
+            _at_least_one(getattr(self, key), key, "trainer")
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,10 @@ class EvaluationOptions:
                 "evaluation.schedule",
                 "use every, final or a number of experiences",
             )
+        if len(self.roi) != 3 or min(self.roi) < 1:
+            raise LifelongCTError(f"roi={list(self.roi)}", "evaluation.roi", "write [D, H, W] in voxels")
+        if not 0 <= self.overlap < 1:
+            raise LifelongCTError(f"overlap={self.overlap}", "evaluation.overlap", "write 0.25 or so")
 
     def due(self, after: int, last: int) -> bool:
         """Whether to score after this experience."""
@@ -146,3 +155,8 @@ class RunOptions:
     config_hash: str = ""
     command: str = ""
     group: str | None = None
+
+
+def _at_least_one(value: Any, key: str, group: str) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise LifelongCTError(f"{key}={value}", f"{group}.{key}", "write a whole number from 1")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 from torch import nn
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
@@ -65,7 +67,8 @@ def demands(
     kept = sum(own.get("gpu", 0) + own.get("exemplars", 0) for _, own in declared)
     batch = options.trainer.batch_size * math.prod(options.stream.patch) * VOXEL_BYTES
     keep = options.trainer.keep_checkpoints + 1
-    volumes = max(sum(least_bytes(hospital, options) for hospital in group) for group in groups)
+    at_once = [options.stream.hospitals] if options.data.keep == "all" else groups
+    volumes = max(sum(least_bytes(hospital, options) for hospital in group) for group in at_once)
     return [
         Demand("ram", "brick cache", MIN_CACHE, "the smallest that serves"),
         Demand("ram", QUEUE, batch * (options.data.read_ahead + options.data.workers), "batches in flight"),
@@ -88,11 +91,19 @@ def grid_voxels(case: Case, spacing: Sequence[float] | None) -> float:
     if case.image is None:
         return math.prod(case.params["shape"])
     try:
-        header: Any = nib.load(case.image).header
-        shape, zooms = header.get_data_shape()[:3], header.get_zooms()[:3]
-    except (OSError, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError):
+        image: Any = nib.load(case.image)
+        shape, affine = image.shape[:3], image.affine
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+    ):
         return 0
-    ratio = 1.0 if spacing is None else math.prod(zooms) / math.prod(spacing)
+    if not np.isfinite(affine).all():
+        return 0
+    ratio = 1.0 if spacing is None else abs(np.linalg.det(affine[:3, :3])) / math.prod(spacing)
     return math.prod(shape) * ratio
 
 

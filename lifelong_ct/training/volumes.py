@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from lifelong_ct.core.errors import LimitExceeded
 from lifelong_ct.core.types import Case
-from lifelong_ct.data.ingest import ingest
+from lifelong_ct.data.ingest import ingest, source_key
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.loader import PatchDataset
 from lifelong_ct.data.store import StoredVolume, VolumeStore
@@ -42,7 +42,7 @@ class Volumes:
 
     def train(self, hospitals: Sequence[Hospital]) -> list[StoredVolume]:
         """Training volumes of the hospitals, on the stream's spacing. Those of earlier ones are closed:
-        what stays of a past hospital is the keys of its volumes.
+        what stays of a past hospital in memory is the keys of its volumes.
 
         Raises:
             DataError: a case cannot be used.
@@ -50,6 +50,8 @@ class Volumes:
         """
         names = [hospital.name for hospital in hospitals]
         if names != self._names:
+            for volume in self._open:
+                self.store.cache.drop(volume.key)
             self._names, self._open = [], []
             for hospital in hospitals:
                 volumes = self._ingest(hospital, hospital.train, self.stream.spacing, names)
@@ -64,6 +66,8 @@ class Volumes:
             try:
                 volumes = self._ingest(hospital, hospital.test, None, [*self._names, hospital.name])
             except LimitExceeded:
+                for part in hospital.test:
+                    self.store.evict(source_key(part, None))
                 volumes = []
             self._test[hospital.name] = [volume.key for volume in volumes]
         keys = self._test[hospital.name]
@@ -71,6 +75,7 @@ class Volumes:
             return hospital.layout.load(case)
         stored = self.store.get(keys[hospital.test.index(case)])
         image, label = stored.read((0, 0, 0), stored.shape)
+        self.store.cache.drop(stored.key)  # read once per evaluation: not worth the memory between
         return RawCase(np.asarray(image), label, stored.affine, stored.organs)
 
     def _ingest(

@@ -140,3 +140,39 @@ def test_checksum_is_xxh3_128_of_the_content(tmp_path: Path) -> None:
     data = hashlib.sha512(b"seed").digest() * 40_000  # longer than one block
     (tmp_path / "a").write_bytes(data)
     assert files.checksum(tmp_path / "a") == xxhash.xxh3_128(data).hexdigest()
+
+
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o007, 0o660, 0o770)])
+def test_files_and_folders_have_the_rights_that_the_umask_leaves(
+    tmp_path: Path, umask: int, file: int, folder: int
+) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; root = Path(sys.argv[1]); os.umask(int(sys.argv[2]))\n"
+        "from lifelong_ct.core import files\n"
+        "files.write_text(root / 'deep' / 'a', ''); files.write_text(root / 'deep' / 'a', 'new')\n"
+        "with files.new_directory(root / 'b') as scratch: (scratch / 'c').write_text('')\n"
+        "plain = os.open(root / 'plain', os.O_CREAT | os.O_WRONLY)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path), str(umask)], check=True)
+    rights = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.rglob("*")}
+    assert rights == {"deep": folder, "a": file, "b": folder, "c": file, "plain": rights["plain"]}
+
+
+def test_asking_for_the_umask_leaves_it_as_it_is() -> None:
+    before = os.umask(0o022)
+    os.umask(before)
+    assert files._umask() == before
+    assert os.umask(before) == before
+
+
+def test_a_file_is_never_wider_open_than_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    real = os.fsync
+
+    def look(handle: int) -> None:
+        seen.append(os.fstat(handle).st_mode & 0o777)
+        real(handle)
+
+    monkeypatch.setattr(files.os, "fsync", look)
+    files.write_text(tmp_path / "a", "b")
+    assert seen[0] == (tmp_path / "a").stat().st_mode & 0o777

@@ -1,0 +1,341 @@
+"""The store: limits, eviction and leases between processes."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lifelong_ct.core import files
+from lifelong_ct.core.errors import DataError, LifelongCTError, LimitExceeded
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.data import store as module
+from lifelong_ct.data.store import OWNER, BrickCache, VolumeStore
+
+SHAPE = (40, 33, 35)
+RNG = np.random.default_rng(0)
+IMAGE = RNG.integers(-1000, 1000, (1, *SHAPE)).astype(np.int16)
+LABEL = RNG.integers(0, 2, SHAPE).astype(np.uint8)
+
+
+def make(root: Path, ledger: Ledger | None = None, cache: int = 1 << 20, **more) -> VolumeStore:
+    return VolumeStore(root, ledger or Ledger(), cache, **more)
+
+
+def put(store: VolumeStore, key: str, image=IMAGE):
+    return store.put(key, image, LABEL, np.eye(4), ("liver",))
+
+
+def volumes(root: Path) -> list[str]:
+    return sorted(path.stem for path in root.rglob("*.lctvol"))
+
+
+def size(root: Path) -> int:
+    store = make(root / "probe")
+    put(store, "aa")
+    return store.nbytes
+
+
+def in_another_thread(work) -> threading.Thread:
+    """Runs `work` until it ends or waits for a lock of this thread."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(timeout=0.5)
+    return thread
+
+
+# --- bytes in memory ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0, 0.2, 0.5, 2])
+def test_the_cache_gives_the_same_voxels_within_its_bytes(tmp_path, share):
+    compressed = size(tmp_path)
+    ledger = Ledger()
+    capacity = int(share * compressed)
+    store = make(tmp_path, ledger, capacity)
+    volume = put(store, "aa")
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        start = tuple(int(rng.integers(0, n - 8)) for n in SHAPE)
+        box = tuple(slice(s, s + 8) for s in start)
+        np.testing.assert_array_equal(volume.read(start, (8, 8, 8))[0], IMAGE[(slice(None), *box)])
+        assert store.cache.nbytes == sum(map(len, store.cache._bricks.values())) <= capacity
+    assert ledger.holders("ram") == {"brick cache": capacity}
+    assert ledger.peak_used("ram") <= ledger.peak("ram") == capacity
+    assert (ledger.peak_used("ram") > 0) == (share > 0)
+
+
+def test_a_cached_brick_is_not_read_again(tmp_path):
+    store = make(tmp_path)
+    volume = put(store, "aa")
+    volume.read((0, 0, 0), SHAPE)
+    next(tmp_path.rglob("*.lctvol")).unlink()
+    np.testing.assert_array_equal(volume.read((0, 0, 0), SHAPE)[0], IMAGE)
+
+
+def test_the_least_recently_used_brick_leaves_first():
+    ledger = Ledger({"ram": 30})
+    cache = BrickCache(30, ledger)
+    for key in "abc":
+        cache.put((key, 0), bytes(10))
+    assert cache.get(("a", 0)) == bytes(10)
+    cache.put(("d", 0), bytes(11))
+    assert [key for key in "abcd" if cache.get((key, 0)) is not None] == ["a", "d"]
+    cache.put(("huge", 0), bytes(31))
+    assert cache.get(("huge", 0)) is None
+    cache.put(("a", 1), bytes(5))
+    cache.drop("a")
+    assert cache.nbytes == 11
+    assert cache.get(("a", 0)) is cache.get(("a", 1)) is None
+
+
+def test_a_cache_beyond_the_limit_is_refused(tmp_path):
+    with pytest.raises(LimitExceeded, match="brick cache"):
+        make(tmp_path, Ledger({"ram": 10}), 11)
+
+
+# --- bytes on disk --------------------------------------------------------------------------------------
+
+
+def test_a_quota_is_reserved_at_once_and_says_what_is_held(tmp_path):
+    one = size(tmp_path)
+    ledger = Ledger({"disk": 10 * one})
+    store = make(tmp_path / "s", ledger, quota=2 * one + 5)
+    assert ledger.holders("disk") == {OWNER: 2 * one + 5}
+    put(store, "aa")
+    put(store, "bb")
+    with pytest.raises(LimitExceeded) as error:
+        put(store, "cc")
+    assert f"{OWNER} {2 * one / 1024:.1f} KiB" in error.value.where
+    assert f"by at least {one - 5} bytes" in error.value.fix
+    assert volumes(tmp_path / "s") == ["aa", "bb"]
+    assert store.nbytes == ledger.peak_used("disk") == 2 * one
+    store.evict("aa")
+    put(store, "cc")
+    assert volumes(tmp_path / "s") == ["bb", "cc"]
+
+
+def test_without_a_quota_each_volume_asks_the_ledger(tmp_path):
+    one = size(tmp_path)
+    ledger = Ledger({"disk": one + 100})
+    ledger.admit("disk", "checkpoints", 60)
+    store = make(tmp_path / "s", ledger)
+    put(store, "aa")
+    with pytest.raises(LimitExceeded, match=OWNER) as error:
+        put(store, "bb")
+    assert "checkpoints 60 B" in error.value.where
+    assert ledger.holders("disk")[OWNER] == one
+    store.evict("aa")
+    assert ledger.holders("disk")[OWNER] == 0
+    assert not volumes(tmp_path / "s")
+
+
+def test_a_volume_of_an_earlier_run_counts_when_it_is_used(tmp_path):
+    one = size(tmp_path)
+    first = make(tmp_path / "s")
+    put(first, "aa")
+    put(first, "bb")
+    first.close()
+    second = make(tmp_path / "s", quota=one)
+    assert second.has("aa")
+    assert second.nbytes == 0
+    np.testing.assert_array_equal(second.get("aa").read((0, 0, 0), SHAPE)[1], LABEL)
+    second.get("aa")
+    assert second.nbytes == one
+    with pytest.raises(LimitExceeded):
+        second.get("bb")
+    second.close()
+    assert volumes(tmp_path / "s") == ["aa", "bb"]
+    assert not list((tmp_path / "s" / "leases").iterdir())
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_no_file_and_no_bytes(tmp_path, monkeypatch, failing):
+    ledger = Ledger({"disk": 1 << 20})
+    store = make(tmp_path, ledger)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, failing, full)
+        with pytest.raises(LifelongCTError, match="No space left"):
+            put(store, "aa")
+    assert not store.has("aa")
+    assert store.nbytes == ledger.held("disk") == 0
+    assert not os.listdir(tmp_path / "aa")
+    put(store, "aa")
+    assert store.has("aa")
+
+
+def test_a_writer_that_is_killed_leaves_no_volume(tmp_path):
+    code = (
+        "import os, sys\nimport numpy as np\nfrom pathlib import Path\n"
+        "from lifelong_ct.core import files\nfrom lifelong_ct.core.ledger import Ledger\n"
+        "from lifelong_ct.data.store import VolumeStore\n"
+        "store = VolumeStore(Path(sys.argv[1]), Ledger(), 0)\n"
+        "files.os.replace = lambda *args: os._exit(9)\n"
+        "store.put('aa', np.zeros((1, 4, 4, 4), np.int16), np.zeros((4, 4, 4), np.uint8), np.eye(4), ())"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
+    store = make(tmp_path)
+    assert not store.has("aa")
+    store.evict("bb")
+    assert len(list((tmp_path / "leases").iterdir())) == 1
+
+
+def test_a_new_volume_of_an_old_name_is_read_anew(tmp_path):
+    store = make(tmp_path)
+    put(store, "aa").read((0, 0, 0), SHAPE)
+    again = put(store, "aa", IMAGE + 1)
+    np.testing.assert_array_equal(again.read((0, 0, 0), SHAPE)[0], IMAGE + 1)
+
+
+def test_a_damaged_volume_is_replaced_by_a_new_one(tmp_path):
+    store = make(tmp_path, cache=0)
+    volume = put(store, "aa")
+    path = next(tmp_path.rglob("*.lctvol"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2000] + bytes(1) + whole[-1999:])
+    with pytest.raises(DataError, match="aa is damaged"):
+        [volume.read((0, 0, 0), SHAPE), volume.positions("liver")]
+    put(store, "aa")
+    assert path.read_bytes() == whole
+
+
+def test_a_root_that_cannot_be_a_folder_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LifelongCTError, match="cannot write"):
+        make(tmp_path / "file" / "store")
+
+
+# --- leases ---------------------------------------------------------------------------------------------
+
+
+def test_what_another_store_uses_is_given_up_but_not_deleted(tmp_path):
+    first, second = make(tmp_path), make(tmp_path)
+    put(first, "aa")
+    volume = second.get("aa")
+    first.evict("aa")
+    assert first.nbytes == 0
+    np.testing.assert_array_equal(volume.read((0, 0, 0), SHAPE)[0], IMAGE)
+    second.evict("aa")
+    assert not volumes(tmp_path)
+
+
+def hold(root, ready):
+    store = make(root)
+    store.get("aa")
+    ready.set()
+    signal.pause()
+
+
+def test_a_live_process_keeps_its_volumes_and_a_killed_one_does_not(tmp_path):
+    store = make(tmp_path)
+    put(store, "aa")
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    other = spawn.Process(target=hold, args=(tmp_path, ready))
+    other.start()
+    try:
+        assert ready.wait(120)
+        store.evict("aa")
+        assert volumes(tmp_path) == ["aa"]
+        assert len(list((tmp_path / "leases").iterdir())) == 2
+    finally:
+        os.kill(other.pid, signal.SIGKILL)
+        other.join()
+    store.get("aa")
+    store.evict("aa")
+    assert not volumes(tmp_path)
+    assert len(list((tmp_path / "leases").iterdir())) == 1
+
+
+def test_a_lease_that_vanishes_meanwhile_is_no_lease(tmp_path):
+    store = make(tmp_path)
+    put(store, "aa")
+    (tmp_path / "leases" / "closed").symlink_to(tmp_path / "nowhere")
+    store.evict("aa")
+    assert not volumes(tmp_path)
+
+
+def test_a_lease_is_never_read_half_written(tmp_path, monkeypatch):
+    mine, other = make(tmp_path), make(tmp_path)
+    put(mine, "aa")
+    other.get("aa")
+    threads = []
+
+    def emptied_first():
+        mine._lease.seek(0)
+        mine._lease.truncate()
+        threads.append(in_another_thread(lambda: other.evict("aa")))
+        real()
+
+    real = mine._write_lease
+    monkeypatch.setattr(mine, "_write_lease", emptied_first)
+    for change in (lambda: put(mine, "bb"), lambda: mine.evict("bb")):
+        change()
+        threads.pop().join()
+        assert "aa" in volumes(tmp_path)
+
+
+def test_a_lease_that_is_being_made_is_not_taken_for_a_dead_one(tmp_path, monkeypatch):
+    other = make(tmp_path)
+    threads = []
+    real = module.fcntl.flock
+
+    def other_looks_first(file, how):
+        if threading.current_thread() is threading.main_thread() and "leases" in getattr(file, "name", ""):
+            threads.append(in_another_thread(lambda: other.evict("bb")))
+        real(file, how)
+
+    monkeypatch.setattr(module.fcntl, "flock", other_looks_first)
+    new = make(tmp_path)
+    for thread in threads:
+        thread.join()
+    assert threads
+    assert Path(new._lease.name).exists()
+
+
+def put_often(root, seed):
+    store = make(root)
+    for _ in range(15):
+        volume = put(store, "aa")
+        np.testing.assert_array_equal(volume.read((0, 0, 0), SHAPE)[0], IMAGE)
+    store.close()
+
+
+def test_two_processes_that_put_the_same_volume_do_not_disturb_each_other(tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    both = [spawn.Process(target=put_often, args=(tmp_path, seed)) for seed in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert os.listdir(tmp_path / "aa") == ["aa.lctvol"]
+    np.testing.assert_array_equal(make(tmp_path).get("aa").read((0, 0, 0), SHAPE)[0], IMAGE)
+
+
+def test_threads_that_read_a_volume_get_the_same_voxels(tmp_path):
+    store = make(tmp_path, cache=size(tmp_path / "s") // 2)
+    volume = put(store, "aa")
+    wrong = []
+
+    def read():
+        for _ in range(10):
+            if not np.array_equal(volume.read((0, 0, 0), SHAPE)[0], IMAGE):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert store.cache.nbytes <= store.cache.capacity
