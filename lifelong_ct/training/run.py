@@ -18,7 +18,7 @@ import torch
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import adopt
 from lifelong_ct.core.errors import CheckpointError, LifelongCTError
-from lifelong_ct.core.ledger import Ledger, anonymous_rss
+from lifelong_ct.core.ledger import Ledger, anonymous_rss, give_back
 from lifelong_ct.core.protocols import Reporter
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.core.units import parse_bytes
@@ -212,6 +212,7 @@ class Run:
     def _train(self, row: Round, experience: Any) -> None:
         if self.options.requires.reinitialise and row is not self.rounds[0]:
             self.learner = self._new_learner()
+        give_back()
         self._peak = 0
         with self._timed("reading"):
             volumes = self.volumes.train(row.hospitals)
@@ -240,6 +241,7 @@ class Run:
 
     def _evaluate(self, after: int) -> None:
         with self._timed("evaluation"):
+            give_back()
             rows = self.scorer.score(self.learner.model, after, self.stream.scored)
         self.results.matrix.append(rows)
         document = self.results.document("running")
