@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -109,24 +107,3 @@ class Ledger:
     def _listing(self, kind: str, without: str) -> str:
         rows = [f"{o} {format_bytes(n)}" for o, n in sorted(self._held[kind].items()) if o != without]
         return ", ".join(rows) or "nothing"
-
-
-def anonymous_rss() -> int:
-    """Anonymous memory of this process in bytes (Linux; 0 where /proc does not tell)."""
-    try:
-        with open("/proc/self/status") as status:
-            for line in status:
-                if line.startswith("RssAnon:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        return 0
-    return 0
-
-
-def give_back() -> None:
-    """Hands freed heap pages back to the system, where the allocator can (glibc). Without it the holes that
-    an experience leaves add up over a long stream."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

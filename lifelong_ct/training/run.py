@@ -18,7 +18,8 @@ import torch
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import adopt
 from lifelong_ct.core.errors import CheckpointError, LifelongCTError
-from lifelong_ct.core.ledger import Ledger, anonymous_rss, give_back
+from lifelong_ct.core.host_memory import anonymous_rss, give_back, steady_heap
+from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.protocols import Reporter
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.core.units import parse_bytes
@@ -84,6 +85,7 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         """Runs to the end, or to `trainer.stop_after`; the results."""
+        steady_heap()
         try:
             self._build()
             done = self._resume()
