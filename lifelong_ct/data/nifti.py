@@ -171,7 +171,7 @@ def _decompressed(path: Path) -> bytes:
     if not path.name.endswith(".gz"):
         return raw
     try:
-        return gzip.decompress(raw) if len(raw) < 1 << 20 else _streamed(path, raw)
+        return _streamed(path, raw)
     except (OSError, EOFError, zlib.error) as error:
         raise _bad(path, f"it is not whole: {error}", "corrupt", "copy it again from its source") from error
 

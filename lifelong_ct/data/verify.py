@@ -10,6 +10,26 @@ from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.layouts import Layout
 
+EXPECTED = {
+    "corrupt": "a whole file, to its last byte and checksum",
+    "empty-label": "a voxel of an annotated organ",
+    "fractional-label": "whole ids",
+    "geometry-conflict": "one geometry in sform and qform",
+    "geometry-mismatch": "labels that lie where the scan lies",
+    "implausible-hu": "HU from about -1000 to over 500",
+    "missing": "a file at this path",
+    "no-geometry": "an affine with a spacing in mm",
+    "non-finite": "finite voxels",
+    "not-3d": "one 3D volume",
+    "not-nifti": "a .nii or .nii.gz file",
+    "not-scalar": "one number per voxel",
+    "shape-mismatch": "labels on the grid of the scan",
+    "sheared": "axes at right angles",
+    "too-thin": "several slices",
+    "unknown-label": "declared ids only",
+}
+"""What would be right, per code."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -20,7 +40,7 @@ class Problem:
         file: or key.
         code: short stable name.
         found: what is wrong.
-        expected: what would be right, where that is not said by `fix`.
+        expected: what would be right; empty where `fix` says it.
         fix: what to do.
     """
 
@@ -65,4 +85,4 @@ def _problems(layout: Any, case: Case) -> list[LifelongCTError]:
 
 def _told(case: str, error: LifelongCTError) -> Problem:
     code = error.code if isinstance(error, DataError) else "configuration"
-    return Problem(case, error.where, code, error.what, "", error.fix)
+    return Problem(case, error.where, code, error.what, EXPECTED.get(code, ""), error.fix)

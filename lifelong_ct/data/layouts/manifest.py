@@ -53,10 +53,12 @@ class ManifestLayout:
                 raise LifelongCTError(f"{key}={value!r}", f"hospital {hospital}", "use error or ignore")
         self.other_labels, self.empty_labels = other_labels, empty_labels
         self.root, content = self._open(manifest, root)
-        self.labels = self._labels(content.get("labels") or {}, "labels of the manifest")
-        self.rows = content.get("cases") or []
-        if not isinstance(self.rows, list) or not all(isinstance(row, Mapping) for row in self.rows):
+        labels = self._labels(content.get("labels") or {}, "labels of the manifest")
+        self.labels = self._distinct(labels, "labels of the manifest")
+        rows = content.get("cases")
+        if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
             raise self._wrong("`cases` is no list of cases", "cases", "see the README for a manifest")
+        self.rows = rows
 
     def cases(self) -> Iterator[Case]:
         """The cases in the order of the manifest.
@@ -170,7 +172,7 @@ class ManifestLayout:
         if row["split"] not in ("train", "test"):
             raise self._wrong(f"the split is {row['split']!r}", where, "write train or test")
         organs = self._organs(row.get("organs"), where)
-        ids = {**self.labels, **self._labels(row.get("labels") or {}, where)}
+        ids = self._distinct({**self.labels, **self._labels(row.get("labels") or {}, where)}, where)
         if row.get("label") and (not organs or any(organ not in ids for organ in organs)):
             lacking = [organ for organ in organs if organ not in ids]
             what = (
@@ -192,22 +194,29 @@ class ManifestLayout:
         )
 
     def _organs(self, value: Any, where: str) -> tuple[str, ...]:
-        names = [n.strip() for n in value.split(";")] if isinstance(value, str) else list(value or ())
+        if not isinstance(value, str | list | None):
+            raise self._wrong(f"`organs` is {value!r}", where, "list the annotated organs")
+        names = [n.strip() for n in value.split(";")] if isinstance(value, str) else value or []
         place = f"hospital {self.hospital}, {where}, organs"
         return tuple(dict.fromkeys(default_vocabulary().canonical(str(n), place) for n in names if n))
 
     def _labels(self, value: Any, where: str) -> dict[str, int]:
         if isinstance(value, str):
             value = dict(part.split("=", 1) for part in value.split(";") if "=" in part)
+        if not isinstance(value, Mapping):
+            raise self._wrong(f"`labels` is {value!r}", where, "write organ: id for each")
         place = f"hospital {self.hospital}, {where}"
         labels: dict[str, int] = {}
-        for organ, number in dict(value).items():
+        for organ, number in value.items():
             try:
                 labels[default_vocabulary().canonical(str(organ), place)] = int(number)
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 raise self._wrong(
                     f"the id of {organ} is {number!r}", where, "write a whole number"
                 ) from error
+        return labels
+
+    def _distinct(self, labels: dict[str, int], where: str) -> dict[str, int]:
         twice = sorted({n for n in labels.values() if list(labels.values()).count(n) > 1})
         if twice or 0 in labels.values():
             raise self._wrong(

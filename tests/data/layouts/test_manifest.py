@@ -1,0 +1,178 @@
+"""Manifests: JSON, CSV and inline; what is wrong in them is said with the case."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lifelong_ct.core.errors import DataError, LifelongCTError
+from lifelong_ct.data.layouts.manifest import ManifestLayout
+
+SHAPE = (6, 6, 6)
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    ids = np.zeros(SHAPE, np.uint8)
+    ids[4:, :2] = 3  # right: liver
+    ids[:2, :2] = 7  # left: spleen
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        scan = rng.integers(-1000, 1000, SHAPE).astype(np.int16)
+        nib.save(nib.Nifti1Image(scan, AFFINE), tmp_path / name / "ct.nii.gz")
+        nib.save(nib.Nifti1Image(ids, AFFINE), tmp_path / name / "seg.nii.gz")
+    return tmp_path
+
+
+def row(name: str, **changes) -> dict:
+    plain = {
+        "id": name,
+        "image": f"{name}/ct.nii.gz",
+        "label": f"{name}/seg.nii.gz",
+        "patient": f"p-{name}",
+        "split": "train",
+        "organs": ["spleen", "liver"],
+    }
+    return {key: value for key, value in {**plain, **changes}.items() if value is not None}
+
+
+def manifest(*rows: dict, **changes) -> dict:
+    return {"hospital": "north", "labels": {"liver": 3, "spleen": 7}, "cases": list(rows), **changes}
+
+
+def layout(root: Path, content: object, **options) -> ManifestLayout:
+    path = root / "manifest.json"
+    path.write_text(json.dumps(content))
+    return ManifestLayout("north", manifest=str(path), **options)
+
+
+def test_a_case_is_read_with_local_ids_in_the_order_of_its_organs(root):
+    found = layout(root, manifest(row("a")))
+    (case,) = found.cases()
+    raw = found.load(case)
+    assert (case.organs, raw.organs) == (("spleen", "liver"), ("spleen", "liver"))
+    assert raw.label[5, 0, 0] == 2
+    assert raw.label[0, 0, 0] == 1
+    assert (case.modality, case.split, case.patient) == ("CT", "train", "p-a")
+
+
+def test_csv_inline_and_json_say_the_same(root):
+    by_json = list(layout(root, manifest(row("a"), row("b", split="test"))).cases())
+    lines = ["id,image,label,patient,split,organs,labels"]
+    for name, split in (("a", "train"), ("b", "test")):
+        lines.append(
+            f"{name},{name}/ct.nii.gz,{name}/seg.nii.gz,p-{name},{split},spleen;liver,liver=3;spleen=7"
+        )
+    (root / "manifest.csv").write_text("\n".join(lines))
+    assert list(ManifestLayout("north", manifest=str(root / "manifest.csv")).cases()) == by_json
+    inline = ManifestLayout("north", manifest=manifest(row("a"), row("b", split="test")), root=str(root))
+    assert list(inline.cases()) == by_json
+
+
+def test_a_case_may_have_ids_of_its_own_and_no_label_at_all(root):
+    found = layout(
+        root, manifest(row("a", labels={"liver": 7, "spleen": 3}, organs=["liver"]), row("b", label=None))
+    )
+    first, second = found.cases()
+    assert first.label_ids == {"liver": 7, "spleen": 3}
+    assert (second.organs, second.label) == ((), None)
+    assert found.load(second).label is None
+
+
+def test_aliases_are_understood(root):
+    content = manifest(row("a", organs=["Spleen", "liver"]), labels={"liver": 3, "spleen": 7})
+    assert next(iter(layout(root, content).cases())).organs == ("spleen", "liver")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"organs": ["livr"]}, ["livr", "liver", "case a"]),
+        ({"organs": None}, ["organs", "case a"]),
+        ({"organs": ["aorta"]}, ["aorta", "case a"]),
+        ({"patient": None}, ["patient", "case a"]),
+        ({"split": "validation"}, ["validation", "train or test"]),
+        ({"splitt": "train"}, ["splitt", "fields are"]),
+        ({"image": "a/gone.nii.gz"}, ["does not exist", "case a", "gone.nii.gz"]),
+        ({"labels": {"liver": "three"}}, ["three", "whole number"]),
+        ({"labels": {"liver": 7}}, ["7", "one id per organ"]),
+        ({"labels": {"liver": 0}}, ["0", "one id per organ"]),
+        ({"labels": ["liver"]}, ["labels", "case a"]),
+        ({"labels": 3}, ["labels", "case a"]),
+        ({"organs": 5}, ["organs", "case a"]),
+        ({"organs": {"liver": 1}}, ["organs", "case a"]),
+    ],
+)
+def test_what_is_wrong_with_a_case_is_said(root, changes, words):
+    with pytest.raises(LifelongCTError) as caught:
+        list(layout(root, manifest(row("a", **changes))).cases())
+    assert caught.value.fix
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [[1], {"cases": {}}, {"cases": [1]}, {"cases": "x"}, {"labels": 3, "cases": []}]
+)
+def test_a_manifest_of_another_shape_is_refused(root, content):
+    with pytest.raises(LifelongCTError):
+        list(layout(root, content).cases())
+
+
+def test_every_problem_is_listed_and_the_good_cases_too(root):
+    rows = (row("a"), row("a"), row("b", patient="p-a", split="test"), row("c"), row("d", organs=["x"]))
+    found = list(layout(root, manifest(*rows)).inspect())
+    told = [str(item) if isinstance(item, LifelongCTError) else item.id for item in found]
+    for item, word in zip(
+        told, ("a", "used twice", "in train and in test", "does not exist", "x"), strict=True
+    ):
+        assert word in item
+
+
+def test_undeclared_and_empty_labels_are_errors_unless_allowed(root):
+    content = manifest(row("a", organs=["liver"]), labels={"liver": 3})
+    strict, loose = layout(root, content), layout(root, content, other_labels="ignore")
+    (case,) = strict.cases()
+    with pytest.raises(DataError, match="not declared"):
+        strict.load(case)
+    assert set(np.unique(loose.load(case).label)) == {0, 1}
+    nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), AFFINE), root / "a" / "seg.nii.gz")
+    with pytest.raises(DataError) as caught:
+        loose.load(case)
+    assert caught.value.code == "empty-label"
+    assert layout(root, content, empty_labels="ignore").load(case).label.max() == 0
+    with pytest.raises(LifelongCTError, match="maybe"):
+        layout(root, content, other_labels="maybe")
+
+
+def test_labels_that_are_mirrored_against_the_patient_are_refused(root):
+    content = manifest(row("a"), labels={"liver": 7, "spleen": 3})
+    found = layout(root, content)
+    (case,) = found.cases()
+    with pytest.raises(DataError, match="mirrored") as caught:
+        found.load(case)
+    assert caught.value.code == "geometry-mismatch"
+
+
+def test_all_problems_of_a_case_are_found_in_one_pass(root):
+    (root / "a" / "ct.nii.gz").write_bytes(b"")
+    nib.save(nib.Nifti1Image(np.full(SHAPE, 0.5, np.float32), AFFINE), root / "a" / "seg.nii.gz")
+    found = layout(root, manifest(row("a")))
+    (case,) = found.cases()
+    codes = [problem.code for problem in found.problems(case)]
+    assert codes == ["corrupt", "fractional-label"]
+    assert all("case a" in problem.where for problem in found.problems(case))
+
+
+def test_no_manifest_and_no_folder_are_errors(tmp_path):
+    with pytest.raises(LifelongCTError, match="cannot be read"):
+        ManifestLayout("north", manifest=str(tmp_path / "gone.json"))
+    (tmp_path / "half.json").write_text("{")
+    with pytest.raises(LifelongCTError, match="cannot be read"):
+        ManifestLayout("north", manifest=str(tmp_path / "half.json"))
+    with pytest.raises(LifelongCTError, match=r"paths\.data"):
+        ManifestLayout("north", manifest={"cases": []}, root=str(tmp_path / "gone"))
