@@ -10,10 +10,11 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
 from torch import nn
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
-from lifelong_ct.core.errors import LimitExceeded
+from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import format_bytes
@@ -125,6 +126,41 @@ def check(ledger: Ledger, demands: Iterable[Demand]) -> None:
                 f"memory.{kind}; needed: {needs}",
                 f"raise memory.{kind} to at least {total}, or ask for less",
             )
+
+
+def check_size(model: nn.Module, size: Sequence[int], key: str) -> None:
+    """Tries a network on an empty patch, so that a size that it cannot take is found before training.
+
+    Args:
+        model: takes int16 `[1, C, D, H, W]`.
+        size: `(D, H, W)`.
+        key: of the configuration, for the error.
+
+    Raises:
+        LifelongCTError: with the next larger size that it can take.
+    """
+    problem = _refusal(model, size)
+    if problem is None:
+        return
+    larger = ([-(-n // step) * step for n in size] for step in (8, 16, 32, 64, 128))
+    fits = next((f"{key}={each}" for each in larger if _refusal(model, each) is None), "another network")
+    raise LifelongCTError(
+        f"the network cannot take patches of {list(size)}: {problem}", key, f"use {fits.replace(' ', '')}"
+    )
+
+
+def _refusal(model: nn.Module, size: Sequence[int]) -> str | None:
+    first = next(p for p in model.parameters() if p.ndim == 5)
+    patch = torch.zeros((1, first.shape[1], *size), dtype=torch.int16, device=first.device)
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            out = model.eval()(patch)
+    except (RuntimeError, ValueError) as error:
+        return str(error).splitlines()[0]
+    finally:
+        model.train(was_training)
+    return None if out.shape[2:] == patch.shape[2:] else f"it answers with {list(out.shape[2:])}"
 
 
 def parameter_bytes(model: nn.Module) -> int:

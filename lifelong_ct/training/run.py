@@ -117,6 +117,8 @@ class Run:
         keep_all = self.options.data.keep == "all" or self.options.requires.past_data
         self.volumes = Volumes(self.stream, self.store, keep_all, self._stage)
         self.learner = self._new_learner()
+        planner.check_size(self.learner.model, self.stream.patch, "stream.patch")
+        planner.check_size(self.learner.model, self.options.evaluation.roi, "evaluation.roi")
         self.experiences = self._experiences()
         self.scorer = Scorer(
             self.options.evaluation,

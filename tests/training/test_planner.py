@@ -10,14 +10,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 from hospitals import Heard, options, stream
+from monai.networks.nets import UNet
 from tiny import model
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
 from lifelong_ct.cli.main import main
-from lifelong_ct.core.errors import LimitExceeded
+from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.layouts.phantom import PhantomLayout
+from lifelong_ct.models.segmentation import SegmentationModel
 from lifelong_ct.training import planner
 from lifelong_ct.training.options import DataOptions, Requires
 from lifelong_ct.training.planner import Demand
@@ -209,3 +211,13 @@ def test_plan_shows_the_need_without_reading_data(tmp_path, capsys, monkeypatch)
     assert "2 experiences, 6 optimizer steps" in shown
     assert not (tmp_path / "store").exists()
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_size_that_the_network_cannot_take_is_found_and_one_that_it_can_is_named() -> None:
+    net = SegmentationModel(UNet(3, 1, 4, channels=(4, 4, 4, 4), strides=(2, 2, 2)), features=4)
+    planner.check_size(net, (24, 24, 32), "stream.patch")
+    with pytest.raises(LifelongCTError) as caught:
+        planner.check_size(net, (20, 24, 30), "stream.patch")
+    assert caught.value.where == "stream.patch"
+    assert "stream.patch=[24,24,32]" in caught.value.fix
+    assert net.training, "its mode is left alone"
