@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,7 @@ class Blueprint:
     def __init__(self, config: DictConfig, command: list[str]) -> None:
         self.values = plain(config)
         paths = self.values["paths"]
+        self.seed = _whole(self.values["seed"], "seed")
         self.identity = Identity(Path(paths["state"]))
         self.redact: Redactor = privacy.redactor(self.values, self.identity)
         neutral = config.copy()
@@ -45,7 +49,6 @@ class Blueprint:
         self.hash = privacy.configuration_hash(neutral_values)
         self.public = privacy.public(self.values, neutral_values, self.redact)
         self.strategy = str(self.values["strategy"]["name"])
-        self.seed = int(self.values["seed"])
         stream = self.values["stream"]["name"]
         self.name = f"{stream}-{self.strategy}-s{self.seed}-{self.hash}"
         self.folder = Path(paths["run"]) if paths.get("run") else Path(paths["runs"]) / self.name
@@ -57,8 +60,19 @@ class Blueprint:
         stream = build(self.values["stream"], "stream")
         for hospital in (*stream.hospitals, *stream.unseen):
             for case in (*hospital.train, *hospital.test):
-                self.redact.hide_case(case, self.identity.of(case))
+                root = getattr(hospital.layout, "root", None)
+                self.redact.hide_case(case, self.identity.of(case), root)
         return stream
+
+    @contextmanager
+    def discreet(self) -> Iterator[None]:
+        """Errors inside keep private names for an interactive terminal; elsewhere they come out redacted."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, LifelongCTError) and sys.stderr.isatty():
+                raise
+            raise told(error, self.redact, "the configuration") from cause(error)
 
     def options(self) -> RunOptions:
         """Everything, built.
@@ -106,9 +120,36 @@ class Blueprint:
         return plugins
 
 
+def told(error: Exception, redact: Callable[[str], str], where: str) -> LifelongCTError:
+    """What a log may show of an error: terminals of batch jobs are log files."""
+    if isinstance(error, LifelongCTError):
+        hint = "; `lifelong-ct verify` shows real names" if redact(str(error)) != str(error) else ""
+        shown = LifelongCTError(redact(error.what), redact(error.where), redact(error.fix) + hint)
+        shown.exit_code = error.exit_code
+        return shown
+    bug = LifelongCTError(
+        redact(f"{type(error).__name__}: {error}"),
+        where,
+        "this is unexpected: HYDRA_FULL_ERROR=1 shows where it happened (and private paths)",
+    )
+    bug.exit_code = 1
+    return bug
+
+
+def cause(error: Exception) -> Exception | None:
+    """The error where its traceback is wanted."""
+    return error if os.environ.get("HYDRA_FULL_ERROR") == "1" else None
+
+
 def build_if(value: Any, where: str) -> Any:
     """Builds what has a `_target_`; other values stay."""
     return build(value, where) if isinstance(value, Mapping) and "_target_" in value else value
+
+
+def _whole(value: Any, key: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise LifelongCTError(f"{key}={value!r}", key, "write a whole number")
 
 
 def _options(kind: Any, values: Mapping[str, Any], where: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -70,10 +70,11 @@ def hydra(request: Request) -> Iterator[Hydra]:
     """A Hydra over our configurations, those of plug-ins, and the user's; its errors become ours."""
     GlobalHydra.instance().clear()
     search_path: ConfigSearchPath = create_config_search_path(str(own_folder()))
+    last = SearchPathQuery(provider="schema")  # Hydra wants its own to stay behind
     for name, folder in plugin_folders().items():
-        search_path.append(name, f"file://{folder}")
+        search_path.prepend(name, f"file://{folder}", last)
     for folder in request.config_dirs:
-        search_path.append("command line", f"file://{folder}")
+        search_path.prepend("command line", f"file://{folder}", last)
     try:
         yield Hydra.create_main_hydra2("lifelong_ct", search_path)
     except MissingConfigException as error:

@@ -12,6 +12,7 @@ from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting.text import number, table
 from lifelong_ct.training.distributed import place
+from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.scoring import Scorer
 from lifelong_ct.training.serving import load_model
 
@@ -21,7 +22,12 @@ def main(args: Sequence[str]) -> int:
     rest = list(args)
     source, out = need(rest, "from", "RUN_FOLDER"), take(rest, "out")
     request = compose.parse(rest)
-    options = Blueprint(compose.compose(request), request.overrides).options()
+    blueprint = Blueprint(compose.compose(request), request.overrides)
+    with blueprint.discreet():
+        return _evaluate(blueprint.options(), source, out)
+
+
+def _evaluate(options: RunOptions, source: str, out: str | None) -> int:
     served = load_model(newest_checkpoint(source), options.new_model)
     ledger = Ledger(options.limits)
     device = place(options.trainer.device, ledger.limits["gpu"])

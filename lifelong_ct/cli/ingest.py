@@ -22,6 +22,11 @@ def main(args: Sequence[str]) -> int:
     bytes is a usual `memory.exemplars`."""
     request = compose.parse(args)
     blueprint = Blueprint(compose.compose(request), request.overrides)
+    with blueprint.discreet():
+        return _ingest(blueprint)
+
+
+def _ingest(blueprint: Blueprint) -> int:
     stream = blueprint.stream()
     ledger = Ledger({"disk": blueprint.values["memory"]["disk"]})
     cache = parse_bytes(blueprint.values["data"]["cache"], "data.cache")

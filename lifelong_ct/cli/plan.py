@@ -34,7 +34,12 @@ def main(args: Sequence[str]) -> int:
         LimitExceeded: it does not fit.
     """
     request = compose.parse(args)
-    options = Blueprint(compose.compose(request), request.overrides).options()
+    blueprint = Blueprint(compose.compose(request), request.overrides)
+    with blueprint.discreet():
+        return _plan(blueprint.options())
+
+
+def _plan(options: RunOptions) -> int:
     run = Run(options, Silent())
     demands = run.demands()
     table = Table("kind", "who", "at least", "limit", "basis", title="what the run would hold")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -23,6 +25,7 @@ from lifelong_ct.data.nifti import read_image
 from lifelong_ct.evaluation.inference import predict_labels
 from lifelong_ct.evaluation.resample import labels_to_grid
 from lifelong_ct.evaluation.volume import volume_ml
+from lifelong_ct.reporting.text import shown_path
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.serving import Served, load_model
 
@@ -30,10 +33,18 @@ from lifelong_ct.training.serving import Served, load_model
 def main(args: Sequence[str]) -> int:
     """`from=RUN in=SCAN_OR_FOLDER out=FOLDER`."""
     rest = list(args)
-    source, scans = need(rest, "from", "RUN_FOLDER"), _scans(Path(need(rest, "in", "SCAN.nii.gz")))
+    source, given = need(rest, "from", "RUN_FOLDER"), Path(need(rest, "in", "SCAN.nii.gz"))
     out = Path(need(rest, "out", "FOLDER"))
     request = compose.parse(rest)
-    values = Blueprint(compose.compose(request), request.overrides).values
+    blueprint = Blueprint(compose.compose(request), request.overrides)
+    blueprint.redact.hide_root(given.parent if given.suffix else given, "in")
+    blueprint.redact.hide_path(given, "in", "in")
+    blueprint.redact.hide_root(out, "out")
+    with blueprint.discreet():
+        return _predict(blueprint.values, source, _scans(given), out)
+
+
+def _predict(values: dict[str, Any], source: str, scans: list[Path], out: Path) -> int:
     served = load_model(newest_checkpoint(source), lambda: build(values["model"], "model"))
     device = place(values["trainer"]["device"], None)
     served.model.to(device)
@@ -44,7 +55,7 @@ def main(args: Sequence[str]) -> int:
     writer.writerow(["scan", *(f"{organ}_ml" for organ in served.label_space.channels)])
     writer.writerows(lines)
     write_text(out / "volumes.csv", text.getvalue())
-    print(f"{len(scans)} segmentations and volumes.csv in {out}")
+    print(f"{len(scans)} segmentations and volumes.csv in {shown_path(out, sys.stdout.isatty())}")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,27 +13,30 @@ from typing import Any
 from lifelong_ct.core.identity import Identity, Redactor
 
 PATH_KEYS = ("root", "manifest", "anatomy")
-PRIVATE_FIELDS = ("id", "patient", "image", "label")
 UNHASHED = ("paths", "reporter", "group")
 """Groups that do not change what a run computes."""
 
 
 def redactor(config: Mapping[str, Any], identity: Identity) -> Redactor:
     """Knows the roots of a configuration, and the identifiers of its manifests even if those are broken."""
-    redact = Redactor()
+    redact = without_paths(config)
+    for entry in hospitals(config):
+        _hide_manifest(redact, _name(entry), entry, identity)
+    return redact
+
+
+def without_paths(config: Mapping[str, Any]) -> Redactor:
+    """Knows the roots of a configuration only."""
+    entries = list(hospitals(config))
+    redact = Redactor([*map(_name, entries), *(config["stream"].get("organs") or ())])
     for name, path in config["paths"].items():
         if path:
             redact.hide_root(path, name)
-    for entry in hospitals(config):
-        name = str(entry.get("name", "hospital"))
-        for key in PATH_KEYS:
-            value = entry.get(key)
+    for entry in entries:
+        for value in (entry.get(key) for key in PATH_KEYS):
             if isinstance(value, str):
                 path = Path(value)
-                redact.hide_root(path.parent if path.suffix else path, name)
-        rows = _manifest_rows(entry)
-        words = {str(row[f]) for row in rows for f in PRIVATE_FIELDS if row.get(f)}
-        redact.hide_words((p, identity.pseudonym(name, p)) for word in words for p in _parts(word))
+                redact.hide_root(path.parent if path.suffix else path, _name(entry))
     return redact
 
 
@@ -83,9 +87,31 @@ def _read(path: Path) -> Any:
         return None
 
 
-def _parts(word: str) -> set[str]:
-    names = [word, *Path(word).parts]
-    return {part for name in names for part in (name, name.split(".")[0]) if len(part) >= 3 and part != ".."}
+def _hide_manifest(redact: Redactor, name: str, entry: Mapping[str, Any], identity: Identity) -> None:
+    root = _root(entry)
+    outside = []
+    for row in _manifest_rows(entry):
+        pseudonym = identity.pseudonym(name, str(row.get("id") or row.get("patient")))
+        redact.hide_words((str(row[key]), pseudonym) for key in ("id", "patient") if row.get(key))
+        owner = str(row.get("patient") or row.get("id"))
+        for file in (Path(str(row[key])) for key in ("image", "label") if row.get(key)):
+            redact.hide_path(root / file, owner, pseudonym, root)
+            if file.is_absolute() and not file.is_relative_to(root):
+                outside.append(file.parent)
+    if outside:
+        redact.hide_root(os.path.commonpath(outside), name)
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("name", "hospital"))
+
+
+def _root(entry: Mapping[str, Any]) -> Path:
+    """Where the paths of a manifest start."""
+    manifest = entry.get("manifest")
+    if entry.get("root"):
+        return Path(entry["root"])
+    return Path(manifest).parent if isinstance(manifest, str) else Path()
 
 
 def _without_manifests(value: Any) -> Any:

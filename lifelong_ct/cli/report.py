@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lifelong_ct.cli import compose
 from lifelong_ct.reporting.sweep import write_report
+from lifelong_ct.reporting.text import shown_path
 
 
 def main(args: Sequence[str]) -> int:
@@ -16,5 +18,5 @@ def main(args: Sequence[str]) -> int:
         request = compose.parse(args)
         folders = [Path(compose.compose(request).paths.runs)]
     for folder in folders:
-        print(write_report(folder))
+        print(shown_path(write_report(folder), sys.stdout.isatty()))
     return 0

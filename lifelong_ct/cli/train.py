@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lifelong_ct.cli import compose
+from lifelong_ct.cli import compose, privacy
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.reporting.text import shown_path
 
 if TYPE_CHECKING:
     from lifelong_ct.cli.build import Blueprint
@@ -38,19 +41,25 @@ def train(config: DictConfig, command: list[str]) -> dict[str, Any]:
     Raises:
         LifelongCTError: redacted, whatever went wrong.
     """
-    from lifelong_ct.cli.build import Blueprint
+    from lifelong_ct.cli.build import Blueprint, cause, told
+    from lifelong_ct.reporting.run_folder import PAGE
     from lifelong_ct.training.folder import claimed, finished
 
-    blueprint = Blueprint(config, command)
+    redact: Callable[[str], str] = str
+    where = "the configuration"
     try:
+        redact = privacy.without_paths(compose.plain(config))
+        blueprint = Blueprint(config, command)
+        redact, where = blueprint.redact, f"run {blueprint.folder.name}"
         results = finished(blueprint.folder, blueprint.hash)
         if results is not None:
-            print(f"{blueprint.folder.name} is finished already: {blueprint.folder / 'report.html'}")
+            page = shown_path(blueprint.folder / PAGE, sys.stdout.isatty())
+            print(f"{blueprint.folder.name} is finished already: {page}")
             return results
         with claimed(blueprint.folder):
             return _train(blueprint)
     except Exception as error:
-        raise _told(error, blueprint) from (error if _wants_traceback() else None)
+        raise told(error, redact, where) from cause(error)
 
 
 def _train(blueprint: Blueprint) -> dict[str, Any]:
@@ -78,6 +87,7 @@ def _failure(blueprint: Blueprint, error: Exception) -> dict[str, Any]:
         "strategy": blueprint.strategy,
         "stream": blueprint.values["stream"]["name"],
         "seed": blueprint.seed,
+        "group": blueprint.values.get("group"),
         "config_hash": blueprint.hash,
         "command": blueprint.command,
     }
@@ -85,48 +95,41 @@ def _failure(blueprint: Blueprint, error: Exception) -> dict[str, Any]:
     return {"status": "failed", "results": results, "matrix": None, "error": text}
 
 
-def _told(error: Exception, blueprint: Blueprint) -> Exception:
-    """What the terminal may show: terminals of batch jobs are log files."""
-    if isinstance(error, LifelongCTError):
-        hint = "" if "<" not in blueprint.redact(str(error)) else "; `lifelong-ct verify` shows real names"
-        parts = (
-            blueprint.redact(error.what),
-            blueprint.redact(error.where),
-            blueprint.redact(error.fix) + hint,
-        )
-        return LifelongCTError(*parts)
-    bug = LifelongCTError(
-        blueprint.redact(f"{type(error).__name__}: {error}"),
-        f"run {blueprint.folder.name}",
-        "this is unexpected: HYDRA_FULL_ERROR=1 shows where it happened (and private paths)",
-    )
-    bug.exit_code = 1
-    return bug
-
-
-def _wants_traceback() -> bool:
-    return os.environ.get("HYDRA_FULL_ERROR") == "1"
-
-
 def _sweep(request: compose.Request) -> int:
     from lifelong_ct.reporting.sweep import write_report
 
-    outcomes = compose.sweep(request, _job)
+    outcomes = compose.sweep(request, partial(_job, group=group_of(request.overrides)))
     for folder in sorted({outcome["runs"] for outcome in outcomes}):
-        print(f"\ncomparison: {write_report(Path(folder))}")
+        print(f"\ncomparison: {shown_path(write_report(Path(folder)), sys.stdout.isatty())}")
     failed = [outcome["name"] for outcome in outcomes if outcome["status"] == "failed"]
     for name in failed:
         print(f"failed: {name}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _job(config: DictConfig) -> dict[str, str]:
+def _shown(overrides: Sequence[str], config: DictConfig) -> str:
+    text = " ".join(o for o in overrides if not o.startswith("paths."))
+    try:
+        return privacy.without_paths(compose.plain(config))(text)
+    except (LifelongCTError, AttributeError, TypeError, KeyError):  # what is wrong has been told
+        return text
+
+
+def group_of(overrides: Sequence[str]) -> str:
+    """Name in W&B of a sweep that has none: the same for all its jobs, and when it is given again."""
+    kept = sorted(o for o in overrides if not o.startswith("paths."))
+    return f"sweep-{hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:8]}"
+
+
+def _job(config: DictConfig, group: str) -> dict[str, str]:
     """One job of a sweep; its failure is told and leaves the others alone."""
     overrides = list(HydraConfig.get().overrides.task)
+    if config.group is None:
+        config.group = group
     try:
         results = train(config, overrides)
         name, status = str(results["run"]["name"]), str(results["status"])
     except LifelongCTError as error:
         print(f"error: {error}\n", file=sys.stderr)
-        name, status = " ".join(overrides), "failed"
+        name, status = _shown(overrides, config), "failed"
     return {"name": name, "status": status, "runs": str(config.paths.runs)}

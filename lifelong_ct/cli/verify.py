@@ -24,7 +24,8 @@ def main(args: Sequence[str]) -> int:
     wanted = [arg.removeprefix("verify.json=") for arg in args if arg.startswith("verify.json=")]
     request = compose.parse([arg for arg in args if not arg.startswith("verify.json=")])
     blueprint = Blueprint(compose.compose(request), request.overrides)
-    problems = [p for entry in privacy.hospitals(blueprint.values) for p in _of_hospital(entry)]
+    with blueprint.discreet():
+        problems = [p for entry in privacy.hospitals(blueprint.values) for p in _of_hospital(entry)]
     if wanted:
         write_json(
             Path(wanted[-1]), [{k: str(v) for k, v in asdict(problem).items()} for problem in problems]

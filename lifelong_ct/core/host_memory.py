@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Of glibc's mallopt."""
 
 
@@ -24,7 +24,9 @@ def anonymous_rss() -> int:
 def steady_heap() -> None:
     """Sets glibc's thresholds to what they would drift to: blocks up to 32 MiB come from the heap, which keeps
     up to 64 MiB. Left alone they rise with each larger block that is freed, and the memory of a long
-    stream with them. Elsewhere nothing happens."""
+    stream with them. One arena, since each that a thread opens keeps holes of its own. Elsewhere nothing
+    happens."""
+    _libc("mallopt", _ARENA_MAX, 1)
     _libc("mallopt", _MMAP_THRESHOLD, 32 << 20)
     _libc("mallopt", _TRIM_THRESHOLD, 64 << 20)
 

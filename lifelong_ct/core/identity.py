@@ -118,7 +118,7 @@ class Redactor:
         self.hide_words((word, pseudonym) for word in (case.id, case.patient))
         for path in (case.image, case.label):
             if path is not None:
-                self.hide_path(path, f"{case.hospital}/{case.patient}", pseudonym, root)
+                self.hide_path(path, case.patient, pseudonym, root)
 
     def __call__(self, text: str) -> str:
         if self._ready is None:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting import text as words
 from lifelong_ct.reporting.run_folder import PAGE
-from lifelong_ct.reporting.text import duration, number, size
+from lifelong_ct.reporting.text import duration, number, size, stored
 
 QUIET_SECONDS = 15.0
 """Between two lines of progress where there is no terminal."""
@@ -130,14 +130,7 @@ class Console:
         if status != "finished":
             self._say(f"the run {'was stopped' if status == 'stopped' else 'failed'}")
         if (self.folder / PAGE).exists():
-            self._say(f"report  {self._shown(self.folder / PAGE)}")
-
-    def _shown(self, path: Path) -> str:
-        """A path below the present folder as such; another one in full only where a person is watching."""
-        try:
-            return str(path.resolve().relative_to(Path.cwd()))
-        except ValueError:
-            return str(path) if self._rich.is_terminal else f"{path.parent.name}/{path.name}"
+            self._say(f"report  {words.shown_path(self.folder / PAGE, self._rich.is_terminal)}")
 
     def _say(self, line: str) -> None:
         encoding = self._rich.encoding or "utf-8"
@@ -154,7 +147,7 @@ def summary_lines(results: Mapping[str, Any], matrix: ResultMatrix) -> list[str]
     if memory:
         lines += [
             "",
-            *words.table([("memory", "limit", "reserved", "stored"), *map(_memory_row, memory.items())]),
+            *words.table([("memory", "limit", "stored", "reserved"), *map(_memory_row, memory.items())]),
         ]
     seconds = {k: v for k, v in (results.get("seconds") or {}).items() if v}
     if seconds:
@@ -184,4 +177,4 @@ def _stars(results: Mapping[str, Any], matrix: ResultMatrix) -> list[str]:
 def _memory_row(item: tuple[str, Mapping[str, int | None]]) -> tuple[str, str, str, str]:
     kind, row = item
     limit = "none" if row.get("limit") is None else size(row["limit"])
-    return kind, limit, size(row.get("peak")), size(row.get("used"))
+    return kind, limit, stored(row), size(row.get("peak"))

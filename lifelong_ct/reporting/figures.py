@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting.style import FAINT, PALETTE, line_style, new_axes
-from lifelong_ct.reporting.text import size
+from lifelong_ct.reporting.text import size, stored
 from lifelong_ct.reporting.train_log import TrainStep
 
 HEAT = "cividis"
@@ -119,17 +119,18 @@ def loss_curve(steps: Sequence[TrainStep], names: Mapping[int, str]) -> Figure:
 
 
 def memory_bars(memory: Mapping[str, Mapping[str, int | None]]) -> Figure:
-    """Peaks against limits: reserved (pale) and really stored (dark), in percent of the limit."""
+    """Peaks against limits: really stored (filled) and reserved beforehand (outline), in percent of the limit."""
     kinds = [kind for kind, row in memory.items() if row.get("limit") or row.get("peak")]
     with new_axes(7.5, 1.0 + 0.5 * len(kinds)) as (figure, (axes,)):
         for y, kind in enumerate(kinds):
             limit, peak, used = (memory[kind].get(key) or 0 for key in ("limit", "peak", "used"))
             if limit:
-                axes.barh(y, 100 * peak / limit, height=0.62, color=PALETTE[5], label="reserved at peak")
-                axes.barh(y, 100 * used / limit, height=0.3, color=PALETTE[0], label="stored at peak")
-                note = f"{size(peak)} of {size(limit)}"
+                reserved: dict[str, Any] = {"fill": False, "edgecolor": FAINT, "linestyle": (0, (3, 2))}
+                axes.barh(y, 100 * used / limit, height=0.5, color=PALETTE[0], label="stored at peak")
+                axes.barh(y, 100 * peak / limit, height=0.5, label="reserved beforehand", **reserved)
+                note = f"{stored(memory[kind])} of {size(limit)}"
             else:
-                note = f"{size(peak)}, no limit"
+                note = f"{size(used or peak)}, no limit"
             axes.text(103, y, note, va="center", fontsize=9)
         axes.axvline(100, color=PALETTE[1], linewidth=1.8)
         axes.set_yticks(range(len(kinds)), kinds)

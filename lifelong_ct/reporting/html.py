@@ -16,7 +16,17 @@ from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting.figures import experience_names, heat_colours, run_figures
 from lifelong_ct.reporting.run_folder import FIGURES, PAGE, Run, read_run
 from lifelong_ct.reporting.style import png
-from lifelong_ct.reporting.text import MEANINGS, MEASURES, caveats, duration, measures, number, sentence, size
+from lifelong_ct.reporting.text import (
+    MEANINGS,
+    MEASURES,
+    caveats,
+    duration,
+    measures,
+    number,
+    sentence,
+    size,
+    stored,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 ALT = {
@@ -169,7 +179,7 @@ def _lowest(matrix: ResultMatrix) -> list[list[str]]:
 
 def _memory_row(kind: str, row: Mapping[str, int | None]) -> list[str]:
     limit = "none" if row.get("limit") is None else size(row["limit"])
-    return [kind, limit, size(row.get("peak")), size(row.get("used")), size(row.get("measured"))]
+    return [kind, limit, stored(row), size(row.get("peak")), size(row.get("measured"))]
 
 
 def _after(after: int, names: Mapping[int, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.units import format_bytes
@@ -56,6 +57,11 @@ def size(nbytes: float | None) -> str:
     return UNDEFINED if nbytes is None else format_bytes(nbytes)
 
 
+def stored(memory: Mapping[str, int | None]) -> str:
+    """Bytes really held at the peak of one kind; a dash where nobody who reserved some told them."""
+    return size(None if memory.get("peak") and not memory.get("used") else memory.get("used"))
+
+
 def duration(seconds: float | None) -> str:
     """75 → `1 min 15 s`; 0.42 → `0.4 s`."""
     if seconds is None:
@@ -67,6 +73,15 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def shown_path(path: Path, watched: bool) -> str:
+    """A path below the present folder as such; another one in full only where a person is watching: else the
+    output is a log, and folders may be named after patients."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path) if watched else f"{path.parent.name}/{path.name}"
 
 
 def plural(count: int, word: str) -> str:

@@ -6,6 +6,7 @@ their fields stand where they are sent.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
-from lifelong_ct.avalanche_bridge.stock import adopt
+from lifelong_ct.avalanche_bridge.stock import StockPlugin, adopt
 from lifelong_ct.core.errors import CheckpointError, LifelongCTError
 from lifelong_ct.core.host_memory import anonymous_rss, give_back, steady_heap
 from lifelong_ct.core.ledger import Ledger
@@ -86,6 +87,8 @@ class Run:
     def execute(self) -> dict[str, Any]:
         """Runs to the end, or to `trainer.stop_after`; the results."""
         steady_heap()
+        gc.collect()
+        gc.freeze()  # a million objects of the libraries: `give_back` need not look at them each time
         try:
             self._build()
             done = self._resume()
@@ -95,6 +98,7 @@ class Run:
             self._end("stopped" if isinstance(error, KeyboardInterrupt) else "failed", self._told(error))
             raise
         finally:
+            gc.unfreeze()
             if hasattr(self, "store"):
                 self.store.close()
         return self._end(status, None)
@@ -158,7 +162,8 @@ class Run:
         torch.manual_seed(derive_seed(self.options.seed, "model") % 2**32)
         model = self.options.new_model()
         wanted = self.options.trainer.channels_last
-        if wanted is True or (wanted == "auto" and self.device.type == "cpu"):
+        stock = any(isinstance(plugin, StockPlugin) for plugin in self.plugins)  # they call .view(-1)
+        if wanted is True or (wanted == "auto" and self.device.type == "cpu" and not stock):
             model = model.to(memory_format=torch.channels_last_3d)
         return model.to(self.device)
 

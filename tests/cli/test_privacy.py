@@ -47,3 +47,21 @@ def test_the_hash_ignores_places_and_pauses_and_knows_the_rest(tmp_path):
     other = {**config, "trainer": {**config["trainer"], "steps": 4}}
     assert privacy.configuration_hash(config) == privacy.configuration_hash(same)
     assert privacy.configuration_hash(config) != privacy.configuration_hash(other)
+
+
+def test_what_several_patients_share_stays_readable_and_what_is_outside_the_root_does_not(tmp_path):
+    rows = [
+        {"id": "one-1", "patient": "p-one", "image": "/elsewhere/Doe_Jane/phase2/liver_window.nii.gz"},
+        {"id": "two-2", "patient": "p-two", "image": "/elsewhere/Roe_Rita/phase2/liver_window.nii.gz"},
+    ]
+    redact = privacy.redactor(_config(tmp_path, manifest={"cases": rows}), Identity(tmp_path))
+    assert redact("liver_window of phase2") == "liver_window of phase2"
+    for row in rows:
+        assert "oe_" not in redact(f"cannot read {row['image']}")
+
+
+def test_hospitals_without_a_name_are_hidden_too(tmp_path):
+    config = _config(tmp_path)
+    config["stream"]["hospitals"] = [{"manifest": {"cases": [{"id": i}]}} for i in ("DOE-1", "ROE-2")]
+    redact = privacy.redactor(config, Identity(tmp_path))
+    assert "OE-" not in redact("DOE-1 and ROE-2")

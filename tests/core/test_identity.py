@@ -150,3 +150,11 @@ class TestCases:
         redact = Redactor()
         redact.hide_words((f"BDMAP_{i:08d}", f"P{i}") for i in range(30_000))
         assert redact("a BDMAP_00029999 b" * 100) == "a P29999 b" * 100
+
+
+def test_a_patient_who_is_in_two_hospitals_is_hidden_all_the_same() -> None:
+    """As in a stream that comes back to a hospital under another name."""
+    redact = Redactor()
+    for hospital in ("north", "north_2"):
+        redact.hide_case(case("/data/canary_john/ct.nii.gz", hospital=hospital), f"P-{hospital}")
+    assert "canary" not in redact("cannot read canary_john").lower()

@@ -1,5 +1,6 @@
 """What is installed elsewhere."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -22,11 +23,14 @@ def test_the_wheel_carries_configuration_templates_and_labels(tmp_path: Path) ->
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path / "unpacked")
-    packed = {Path(name).name for name in names}
-    for file in (*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("lifelong_ct/**/*.html")):
-        assert file.name in packed, file
-    assert "labels.yaml" in packed
-    code = "import sys; from lifelong_ct.cli.main import main; sys.exit(main(['--help']))"
+    wanted = [f"lifelong_ct/{file.relative_to(ROOT)}" for file in ROOT.glob("conf/**/*.yaml")]
+    wanted += [str(file.relative_to(ROOT)) for file in ROOT.glob("lifelong_ct/**/templates/*.html")]
+    assert set(wanted) | {"lifelong_ct/data/labels.yaml"} <= set(names)
+    assert len(wanted) > 25
+    code = (
+        "import sys; from lifelong_ct.cli import conf; from lifelong_ct.cli.main import main;"
+        "print(conf.own_folder()); sys.exit(main(['--help']))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(tmp_path / "unpacked")},
@@ -35,4 +39,7 @@ def test_the_wheel_carries_configuration_templates_and_labels(tmp_path: Path) ->
         text=True,
         check=True,
     )
-    assert "replay" in done.stdout
+    folder, _, told = done.stdout.partition("\n")
+    assert Path(folder) == tmp_path / "unpacked" / "lifelong_ct" / "conf"
+    for file in ROOT.glob("conf/strategy/*.yaml"):
+        assert re.search(rf"^  {file.stem} ", told, re.MULTILINE), file.stem

@@ -10,6 +10,7 @@ from lifelong_ct.reporting.figures import (
     experience_names,
     heat_colours,
     matrix_heatmap,
+    memory_bars,
     run_figures,
     running_mean,
 )
@@ -99,3 +100,11 @@ def test_lines_past_the_palette_differ() -> None:
 )
 def test_experience_names(results: dict, expected: dict) -> None:
     assert experience_names(results) == expected
+
+
+def test_memory_is_told_as_stored_not_as_reserved() -> None:
+    disk = {"limit": 4096, "peak": 4096, "used": 1024}
+    axes = memory_bars({"disk": disk, "gpu": {"limit": None, "peak": 2048, "used": 0}}).axes[0]
+    filled = [bar.get_width() for bar in axes.patches if bar.get_fill()]
+    assert filled == [25.0]
+    assert [text.get_text() for text in axes.texts] == ["1.0 KiB of 4.0 KiB", "2.0 KiB, no limit"]

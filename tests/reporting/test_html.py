@@ -26,7 +26,7 @@ def test_the_page_says_what_came_out(page) -> None:
     assert "BWT -0.200" in page.text
     assert "2 b 0.600 0.800 0.400 0.450" in page.text  # a row of the matrix
     assert "d (unseen)" in page.text
-    assert "exemplars 4.0 MiB 4.0 MiB 0 B" in page.text
+    assert "ram 1.0 GiB 200.0 MiB 300.0 MiB 900.0 MiB" in page.text
     assert "lifelong-ct strategy=naive seed=0" in page.text
 
 

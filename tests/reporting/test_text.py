@@ -1,6 +1,19 @@
+from pathlib import Path
+
 import pytest
 
-from lifelong_ct.reporting.text import caveats, duration, measures, number, plural, sentence, size, table
+from lifelong_ct.reporting.text import (
+    caveats,
+    duration,
+    measures,
+    number,
+    plural,
+    sentence,
+    shown_path,
+    size,
+    stored,
+    table,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,3 +77,18 @@ def test_when_learnt_means_nothing_for_joint_training(made_up) -> None:
     told = dict(measures(made_up(first=3).results()["summary"]))
     assert told["acc"] == "0.700"
     assert told["diagonal_mean"] == told["bwt"] == "–"
+
+
+@pytest.mark.parametrize(
+    ("peak", "used", "expected"), [(0, 0, "0 B"), (2048, 1024, "1.0 KiB"), (2048, 0, "–"), (2048, None, "–")]
+)
+def test_what_nobody_told_is_a_dash(peak: int, used: int | None, expected: str) -> None:
+    assert stored({"peak": peak, "used": used}) == expected
+
+
+def test_a_log_does_not_tell_where_folders_are(tmp_path: Path, monkeypatch) -> None:
+    page = tmp_path / "Doe_Jane" / "runs" / "run-1" / "report.html"
+    assert shown_path(page, watched=True) == str(page)
+    assert shown_path(page, watched=False) == "run-1/report.html"
+    monkeypatch.chdir(page.parent.parent.parent.parent)
+    assert shown_path(page, watched=False) == "Doe_Jane/runs/run-1/report.html"

@@ -1,5 +1,6 @@
 """Strategies that are not ours: an installed package, and Avalanche's own from YAML alone."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -50,7 +51,8 @@ def test_it_keeps_the_contract(installed: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={"PYTHONPATH": str(installed), "PATH": "", "HOME": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
     )
@@ -66,7 +68,12 @@ def test_a_stock_plugin_runs_from_yaml_alone(name: str, tmp_path: Path) -> None:
         f"# Avalanche's own.\nname: {name}\nplugins:\n  - {STOCK[name]}\nrequires: {needs}\n"
     )
     code = run(
-        tmp_path, "--config-dir", str(tmp_path / "conf"), f"strategy={name}", "reporter=quiet", "data.keep=all"
+        tmp_path,
+        "--config-dir",
+        str(tmp_path / "conf"),
+        f"strategy={name}",
+        "reporter=quiet",
+        "data.keep=all",
     )
     assert code == 0
     document = results(only_run(tmp_path))
