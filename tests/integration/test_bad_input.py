@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import scans
-from runs import places
+from whole_runs import places
 
 from lifelong_ct.cli.main import main
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from runs import only_run, results, run_fresh
+from whole_runs import only_run, results, run_fresh
 
 MB = 1 << 20
 SMALL = (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import scans
 from PIL import Image
-from runs import only_run, places, results
+from whole_runs import only_run, places, results
 
 from lifelong_ct.cli.main import main
 from lifelong_ct.core.types import Case

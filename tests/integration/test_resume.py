@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import TINY, only_run, places, results, run, run_fresh, weights
+from whole_runs import TINY, only_run, places, results, run, run_fresh, weights
 
 STRATEGIES = ("naive", "joint", "replay", "ewc", "lwf")
 QUIET = ("reporter=quiet", "reporter.html=false")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hospitals import options, stream
-from runs import only_run, results, run
+from whole_runs import only_run, results, run
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.core.errors import LifelongCTError, LimitExceeded

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from runs import TINY, only_run, places, results
+from whole_runs import TINY, only_run, places, results
 
 from lifelong_ct.cli.main import main
 

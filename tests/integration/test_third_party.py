@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs import only_run, results, run, run_fresh
+from whole_runs import only_run, results, run, run_fresh
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "strategy_plugin"
 STOCK = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from offline import read_offline
-from runs import only_run, results, run
+from whole_runs import only_run, results, run
 
 from lifelong_ct.evaluation.matrix import ResultMatrix
 
