@@ -20,8 +20,8 @@ from lifelong_ct.cli.build import Blueprint
 from lifelong_ct.cli.instantiate import build
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import write_text
+from lifelong_ct.data.images import read_image
 from lifelong_ct.data.ingest import prepare
-from lifelong_ct.data.nifti import read_image
 from lifelong_ct.evaluation.inference import predict_labels
 from lifelong_ct.evaluation.resample import labels_to_grid
 from lifelong_ct.evaluation.volume import volume_ml

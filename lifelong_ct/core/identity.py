@@ -116,9 +116,8 @@ class Redactor:
         """
         self._public.update(word.lower() for word in (case.hospital, *case.organs))
         self.hide_words((word, pseudonym) for word in (case.id, case.patient))
-        for path in (case.image, case.label):
-            if path is not None:
-                self.hide_path(path, case.patient, pseudonym, root)
+        for path in (*case.images, *filter(None, [case.label])):
+            self.hide_path(path, case.patient, pseudonym, root)
 
     def __call__(self, text: str) -> str:
         if self._ready is None:

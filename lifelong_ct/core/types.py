@@ -20,9 +20,13 @@ class Case:
         patient: the source's patient identifier. Private likewise.
         split: train or test.
         organs: canonical organs that were annotated here, present or not.
-        image: path of the image, or None for a case that is drawn (phantom).
-        label: path of the combined label map, or None.
-        label_ids: canonical organ → voxel value in `label`.
+        images: one path per channel, a file or a folder of DICOM; none for a case that is drawn (phantom).
+        label: path of the combined label map, or of the folder of `masks`; None without labels.
+        masks: organ → name of its binary mask in the folder `label`; empty for a combined map.
+        label_ids: organ → voxel values in `label` that are this organ; several where a source has finer
+            classes. Two organs may share a value: it lies in both of them.
+        splits: pairs (left, right) of organs that the source does not tell apart; they share mask or values,
+            and each voxel goes to the side of the body on which it lies.
         modality: CT or MR.
         licence: SPDX-like text.
         label_kind: expert, semi-automatic, model or synthetic.
@@ -35,13 +39,23 @@ class Case:
     patient: str
     split: Split
     organs: tuple[str, ...]
-    image: Path | None = None
+    images: tuple[Path, ...] = ()
     label: Path | None = None
-    label_ids: Mapping[str, int] = field(default_factory=dict)
+    masks: Mapping[str, str] = field(default_factory=dict)
+    label_ids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    splits: tuple[tuple[str, str], ...] = ()
     modality: str = "CT"
     licence: str = "unknown"
     label_kind: str = "expert"
     params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every path that the case is read from, each once."""
+        if self.label is None:
+            return self.images
+        names = dict.fromkeys(self.masks[organ] for organ in self.organs if organ in self.masks)
+        return (*self.images, *((self.label / name for name in names) if self.masks else (self.label,)))
 
 
 @dataclass(frozen=True)

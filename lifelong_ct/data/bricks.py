@@ -13,12 +13,12 @@ from typing import Any
 
 import blosc2
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from lifelong_ct.core.errors import DataError
+from lifelong_ct.data.types import RawCase, local_ids
 
-MAGIC = b"LCTVOL02"
+MAGIC = b"LCTVOL03"
 SMALL = 96
 """Volumes up to this many voxels per axis use bricks of 32, larger ones of 64."""
 POSITIONS = 2048
@@ -37,7 +37,8 @@ class Header:
         shape: `(C, D, H, W)`.
         brick: voxels per axis of a brick.
         label_dtype: numpy name.
-        organs: annotated organs; label value i is `organs[i - 1]`.
+        organs: annotated organs.
+        overlaps, scales: see `RawCase`, as the label's values.
         affine: `[4][4]`, voxel index → mm.
         digest: xxh3-128 of voxels, labels and organs.
         bricks: per brick: offset, bytes of the image, bytes of the label, xxh3-64 of both.
@@ -48,6 +49,8 @@ class Header:
     brick: int
     label_dtype: str
     organs: tuple[str, ...]
+    overlaps: tuple[tuple[int, ...], ...]
+    scales: tuple[tuple[float, float], ...]
     affine: tuple[tuple[float, ...], ...]
     digest: str
     bricks: tuple[tuple[int, int, int, str], ...]
@@ -79,21 +82,16 @@ class Header:
             yield int(np.ravel_multi_index(at, self.counts))
 
 
-def pack(
-    image: npt.NDArray[np.int16], label: np.ndarray, affine: np.ndarray, organs: tuple[str, ...]
-) -> bytes:
-    """The whole file.
-
-    Args:
-        image: int16 `[C, D, H, W]`.
-        label: uint8 or uint16 `[D, H, W]`, local ids.
-        affine: `[4, 4]`.
-        organs: annotated.
-    """
+def pack(raw: RawCase) -> bytes:
+    """The whole file of a case that is on the grid to be stored."""
+    image = raw.image if raw.image.ndim == 4 else raw.image[None]
+    label = np.zeros(image.shape[1:], np.uint8) if raw.label is None else raw.label
+    organs, overlaps = raw.organs, raw.overlaps
     brick = 32 if max(image.shape[1:]) <= SMALL else 64
     shape = (image.shape[0], image.shape[1], image.shape[2], image.shape[3])
-    rows = tuple(tuple(float(v) for v in row) for row in affine)
-    draft = Header(shape, brick, label.dtype.name, organs, rows, digest(image, label, organs), (), {})
+    rows = tuple(tuple(float(v) for v in row) for row in raw.affine)
+    name = digest(image, label, organs, overlaps)
+    draft = Header(shape, brick, label.dtype.name, organs, overlaps, raw.scales, rows, name, (), {})
     parts: list[bytes] = []
     table: list[tuple[int, int, int, str]] = []
     offset = 0
@@ -105,8 +103,8 @@ def pack(
         table.append((offset, len(one), len(two), xxhash.xxh3_64_hexdigest(one + two)))
         offset += len(one) + len(two)
     positions: dict[str, tuple[int, int, str]] = {}
-    for i, organ in enumerate(organs, start=1):
-        found = _positions(label, i).astype("<u2")
+    for organ in organs:
+        found = _positions(label, local_ids(organ, organs, overlaps)).astype("<u2")
         parts.append(found.tobytes())
         positions[organ] = (offset, len(found), xxhash.xxh3_64_hexdigest(parts[-1]))
         offset += len(parts[-1])
@@ -135,6 +133,8 @@ def read_header(path: Path) -> tuple[Header, int]:
         raw["brick"],
         raw["label_dtype"],
         tuple(raw["organs"]),
+        tuple(tuple(members) for members in raw["overlaps"]),
+        tuple((slope, offset) for slope, offset in raw["scales"]),
         tuple(tuple(row) for row in raw["affine"]),
         raw["digest"],
         tuple((o, a, b, s) for o, a, b, s in raw["bricks"]),
@@ -189,13 +189,20 @@ def damaged(path: Path) -> DataError:
     )
 
 
-def digest(image: np.ndarray, label: np.ndarray, organs: tuple[str, ...]) -> str:
+def digest(
+    image: np.ndarray,
+    label: np.ndarray,
+    organs: tuple[str, ...],
+    overlaps: tuple[tuple[int, ...], ...] = (),
+) -> str:
     """Identifies the content, whatever its file was called."""
     state = xxhash.xxh3_128()
     for part in (image, label):
         state.update(repr((part.shape, part.dtype.name)).encode())
         state.update(np.ascontiguousarray(part).data)
     state.update("\x1f".join(organs).encode())
+    if overlaps:
+        state.update(repr(overlaps).encode())
     return state.hexdigest()
 
 
@@ -204,9 +211,9 @@ def _compress(array: np.ndarray, how: dict[str, Any]) -> bytes:
     return blosc2.compress2(array.tobytes(), cparams=blosc2.CParams(typesize=array.itemsize, **how))
 
 
-def _positions(label: np.ndarray, value: int) -> np.ndarray:
-    """At most `POSITIONS` voxels `[n, 3]` with this value, evenly spread in memory order."""
-    flat = np.flatnonzero(label == value)
+def _positions(label: np.ndarray, values: list[int]) -> np.ndarray:
+    """At most `POSITIONS` voxels `[n, 3]` with these values, evenly spread in memory order."""
+    flat = np.flatnonzero(label == values[0] if len(values) == 1 else np.isin(label, values))
     if len(flat) > POSITIONS:
         flat = flat[np.linspace(0, len(flat) - 1, POSITIONS).astype(np.int64)]
     return np.stack(np.unravel_index(flat, label.shape), axis=1)

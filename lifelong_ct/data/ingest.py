@@ -17,7 +17,7 @@ from lifelong_ct.data.layouts import Layout
 from lifelong_ct.data.store import StoredVolume, VolumeStore
 from lifelong_ct.data.types import RawCase
 
-FORMAT = 2
+FORMAT = 3
 """Part of every key: a change of the preprocessing makes new volumes."""
 
 
@@ -56,8 +56,7 @@ def source_key(case: Case, spacing: Sequence[float] | None) -> str:
     parameters. One way: no identifier can be read from it."""
     files = [
         (str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else str(path)
-        for path in (case.image, case.label)
-        if path is not None
+        for path in case.files
     ]
     parts = {
         "format": FORMAT,
@@ -66,6 +65,7 @@ def source_key(case: Case, spacing: Sequence[float] | None) -> str:
         "case": [case.hospital, case.id],
         "organs": case.organs,
         "ids": dict(case.label_ids),
+        "splits": case.splits,
         "modality": case.modality,
         "spacing": spacing and [float(s) for s in spacing],
     }
@@ -113,7 +113,4 @@ def _ingest_one(
     if store.has(key):
         with suppress(DataError):  # damaged, or deleted by another process just now: it is made again
             return store.get(key)
-    raw = prepare(layout.load(case), spacing)
-    image = raw.image if raw.image.ndim == 4 else raw.image[None]
-    label = np.zeros(image.shape[1:], np.uint8) if raw.label is None else raw.label
-    return store.put(key, image, label, raw.affine, raw.organs)
+    return store.put(key, prepare(layout.load(case), spacing))

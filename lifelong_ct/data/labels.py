@@ -43,6 +43,17 @@ class Vocabulary:
             raise LifelongCTError(f"unknown organ {name!r}", where, f"did you mean {', '.join(near)}?")
         return self._names[key]
 
+    def contains(self, organ: str, name: str | None) -> bool:
+        """Whether `name` is the organ, or lies inside it at any depth."""
+        while name is not None and name != organ:
+            name = self.parent.get(name)
+        return name is not None
+
+    def innermost(self, organs: Iterable[str]) -> str | None:
+        """The organ that all the others contain; None where there is none."""
+        names = list(organs)
+        return next((o for o in names if all(self.contains(other, o) for other in names)), None)
+
 
 @lru_cache(maxsize=1)
 def default_vocabulary() -> Vocabulary:
@@ -117,8 +128,13 @@ class LabelSpace:
         inner = [o for o in self.organs if parent.get(o) == organ]
         return inner + [deeper for o in inner for deeper in self.inside(o)]
 
-    def encode_lut(self, organs: Sequence[str]) -> np.ndarray:
-        """Local label ids of a case (0 unlabelled, i = organs[i-1]) → codes, `[n+1]` of `dtype`."""
+    def encode_lut(self, organs: Sequence[str], overlaps: Sequence[Sequence[int]] = ()) -> np.ndarray:
+        """Local label ids of a case (see `RawCase.label`) → codes, `[1 + n + overlaps]` of `dtype`. Where organs
+        overlap, the innermost counts: it is part of the others by containment.
+
+        Raises:
+            LifelongCTError: an organ that the stream does not have, or an overlap without containment.
+        """
         self._check(organs)
         self.see(organs)
         annotated = frozenset(organs)
@@ -128,6 +144,14 @@ class LabelSpace:
             known = self.channel(organ)
             assert known is not None
             codes.append(self._code(Protocol(annotated, organ)) if open_inside else known)
+        for members in overlaps:
+            inner = self.vocabulary.innermost(organs[i] for i in members)
+            if inner is None:
+                names = " and ".join(organs[i] for i in members)
+                raise LifelongCTError(
+                    f"{names} overlap without containment", "labels", "ingest the case again"
+                )
+            codes.append(codes[1 + list(organs).index(inner)])
         return np.asarray(codes, dtype=self.dtype)
 
     def candidates(self, width: int | None = None) -> np.ndarray:

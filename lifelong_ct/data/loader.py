@@ -50,7 +50,7 @@ class PatchLoader:
         self.volumes, self.patch = volumes, (patch[0], patch[1], patch[2])
         self.sampler = PatchSampler(volumes, patch, batch_size, seed_keys, foreground)
         self.read_ahead, self.workers = max(1, read_ahead), max(1, workers)
-        self._luts = [label_space.encode_lut(volume.organs) for volume in volumes]
+        self._luts = [label_space.encode_lut(volume.organs, volume.overlaps) for volume in volumes]
         self._dtype = label_space.dtype
 
     def batch(self, step: int) -> Batch:
@@ -106,7 +106,7 @@ class PatchDataset(Dataset[Any]):
             raise IndexError(index)
         volume = self.volumes[index]
         start = self.sampler.corner(index, generator(*self.sampler.keys, "item", volume.digest))
-        lut = self.label_space.encode_lut(volume.organs)
+        lut = self.label_space.encode_lut(volume.organs, volume.overlaps)
         x, y = read_patch(volume, start, self.patch, lut)
         return torch.from_numpy(x), torch.from_numpy(y)
 

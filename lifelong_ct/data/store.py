@@ -20,6 +20,7 @@ from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.units import format_bytes
 from lifelong_ct.data import bricks
 from lifelong_ct.data.bricks import Corner
+from lifelong_ct.data.types import RawCase
 
 OWNER = "volume store"
 SUFFIX = ".lctvol"
@@ -77,7 +78,7 @@ class StoredVolume:
         key: name in the store.
         digest: of its content.
         shape: voxels `(D, H, W)`.
-        organs: annotated; label value i is `organs[i - 1]`.
+        organs, overlaps, scales: see `RawCase`.
         affine: float64 `[4, 4]`.
     """
 
@@ -86,6 +87,7 @@ class StoredVolume:
         self._header, self._start = bricks.read_header(path)
         self._positions: dict[str, npt.NDArray[np.uint16]] = {}
         self.digest, self.organs = self._header.digest, self._header.organs
+        self.overlaps, self.scales = self._header.overlaps, self._header.scales
         _, d, h, w = self._header.shape
         self.shape = (d, h, w)
         self.affine = np.array(self._header.affine)
@@ -182,20 +184,13 @@ class VolumeStore:
         """Whether the volume is there."""
         return self._path(key).exists()
 
-    def put(
-        self,
-        key: str,
-        image: npt.NDArray[np.int16],
-        label: np.ndarray,
-        affine: np.ndarray,
-        organs: tuple[str, ...],
-    ) -> StoredVolume:
-        """Writes a volume: int16 `[C, D, H, W]`, local label ids `[D, H, W]`.
+    def put(self, key: str, raw: RawCase) -> StoredVolume:
+        """Writes a volume; a case without labels gets a label of zeros.
 
         Raises:
             LimitExceeded: it does not fit; nothing is written.
         """
-        data = bricks.pack(image, label, affine, organs)
+        data = bricks.pack(raw)
         with self._locked():
             self._use(key, len(data))
         try:

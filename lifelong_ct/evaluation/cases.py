@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.data.labels import default_vocabulary
+from lifelong_ct.data.types import local_ids
 
 Box = tuple[slice, slice, slice]
 
@@ -38,6 +39,10 @@ class Reference(Protocol):
     @property
     def organs(self) -> tuple[str, ...]:
         """The annotated organs."""
+
+    @property
+    def overlaps(self) -> tuple[tuple[int, ...], ...]:
+        """Sets of organs that share voxels, as positions in `organs`; value len(organs) + k is the k-th."""
 
 
 def score_case(
@@ -83,11 +88,13 @@ def score_case(
     metrics = list(metrics)
     within = default_vocabulary().parent if parent is None else parent
     predicted_boxes, true_boxes = ndimage.find_objects(prediction), ndimage.find_objects(reference.label)
-    local_of = {organ: i for i, organ in enumerate(reference.organs, start=1)}
     scores: list[tuple[str, str, float | None]] = []
     for organ in reference.organs:
         channels = _ids(organ, channel_of, within)
-        locals_ = _ids(organ, local_of, within)
+        inside = [name for name in reference.organs if _contains(organ, name, within)]
+        locals_ = sorted(
+            {i for name in inside for i in local_ids(name, reference.organs, reference.overlaps)}
+        )
         box = _box([*_found(predicted_boxes, channels), *_found(true_boxes, locals_)])
         predicted = np.isin(prediction[box], channels)
         true = np.isin(reference.label[box], locals_)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from torch import nn
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
-from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
+from lifelong_ct.core.errors import DataError, LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import format_bytes
+from lifelong_ct.data import readers
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import RunOptions
 
@@ -89,20 +87,11 @@ def least_bytes(hospital: Hospital, options: RunOptions) -> int:
 def grid_voxels(case: Case, spacing: Sequence[float] | None) -> float:
     """Voxels of a case on the stream's spacing, from its header; 0 where that cannot be read (ingest will
     say why)."""
-    if case.image is None:
+    if not case.images:
         return math.prod(case.params["shape"])
     try:
-        image: Any = nib.load(case.image)
-        shape, affine = image.shape[:3], image.affine
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        nib.filebasedimages.ImageFileError,
-        nib.spatialimages.HeaderDataError,
-    ):
-        return 0
-    if not np.isfinite(affine).all():
+        shape, affine = readers.grid(case.images[0])
+    except DataError:
         return 0
     ratio = 1.0 if spacing is None else abs(np.linalg.det(affine[:3, :3])) / math.prod(spacing)
     return math.prod(shape) * ratio

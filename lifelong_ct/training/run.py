@@ -227,7 +227,7 @@ class Run:
             volumes = self.volumes.train(row.hospitals)
         self.space.see(sees(case for hospital in row.hospitals for case in hospital.train))
         for volume in sorted(volumes, key=lambda v: v.digest):
-            self.space.encode_lut(volume.organs)
+            self.space.encode_lut(volume.organs, volume.overlaps)
         self._row, self._began = row, time.monotonic()
         self.reporter.event(
             "experience_started", after=row.after, hospital=row.name, steps=row.steps, cases=len(volumes)

@@ -76,7 +76,7 @@ class Volumes:
         stored = self.store.get(keys[hospital.test.index(case)])
         image, label = stored.read((0, 0, 0), stored.shape)
         self.store.cache.drop(stored.key)  # read once per evaluation: not worth the memory between
-        return RawCase(np.asarray(image), label, stored.affine, stored.organs)
+        return RawCase(np.asarray(image), label, stored.affine, stored.organs, stored.overlaps, stored.scales)
 
     def _ingest(
         self, hospital: Hospital, cases: Sequence[Case], spacing: Any, wanted: Sequence[str]

@@ -10,7 +10,7 @@ from lifelong_ct.core.types import Case
 
 
 def case(image: str, id: str = "scan-7", patient: str = "John^Canary", hospital: str = "north") -> Case:
-    return Case(hospital, id, patient, "train", ("liver", "spleen"), image=Path(image))
+    return Case(hospital, id, patient, "train", ("liver", "spleen"), images=(Path(image),))
 
 
 class TestIdentity:

@@ -10,6 +10,7 @@ from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data import bricks
 from lifelong_ct.data.store import BrickCache, StoredVolume
+from lifelong_ct.data.types import RawCase
 
 AFFINE = np.array([[0.7, 0.1, 0, -12.25], [0, -0.8, 0, 1 / 3], [0, 0, 5, 1e-7], [0, 0, 0, 1]])
 ORGANS = ("liver", "spleen", "pancreas")
@@ -23,7 +24,7 @@ def arrays(shape, channels=1, dtype=np.uint8, seed=0):
 
 
 def write(path: Path, image, label, organs=ORGANS) -> Path:
-    path.write_bytes(bricks.pack(image, label, AFFINE, organs))
+    path.write_bytes(bricks.pack(RawCase(image, label, AFFINE, organs)))
     return path
 
 
@@ -64,7 +65,7 @@ def test_every_box_is_the_slice_of_the_source(tmp_path, shape, channels, dtype, 
 
 
 def test_bricks_tile_the_volume_once():
-    header = bricks.Header((1, 70, 33, 1), 32, "uint8", (), (), "", (), {})
+    header = bricks.Header((1, 70, 33, 1), 32, "uint8", (), (), (), (), "", (), {})
     seen = np.zeros((70, 33, 1), int)
     for index in range(int(np.prod(header.counts))):
         low, high = header.box(index)
@@ -157,13 +158,16 @@ def test_a_file_that_is_gone_says_so(tmp_path):
 
 def test_smooth_bricks_take_less_than_their_voxels():
     ramp = np.broadcast_to(np.arange(64, dtype=np.int16), (1, 64, 64, 64))
-    packed = bricks.pack(ramp, np.zeros((64, 64, 64), np.uint8), np.eye(4), ())
+    packed = bricks.pack(RawCase(ramp, None, np.eye(4), ()))
     assert len(packed) < 0.1 * ramp.size * 3
 
 
 def test_equal_volumes_make_equal_files():
-    one, two = (bricks.pack(*arrays((33, 9, 4)), AFFINE, ORGANS) for _ in range(2))
+    one, two = (bricks.pack(RawCase(*arrays((33, 9, 4)), AFFINE, ORGANS)) for _ in range(2))
     assert one == two
     assert all(
-        a != b for a, b in itertools.pairwise((one, bricks.pack(*arrays((33, 9, 4), seed=1), AFFINE, ORGANS)))
+        a != b
+        for a, b in itertools.pairwise(
+            (one, bricks.pack(RawCase(*arrays((33, 9, 4), seed=1), AFFINE, ORGANS)))
+        )
     )

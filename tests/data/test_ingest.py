@@ -167,33 +167,33 @@ def case(tmp_path: Path) -> Case:
         "mueller",
         "train",
         ("liver", "spleen"),
-        tmp_path / "image.nii",
+        (tmp_path / "image.nii",),
         tmp_path / "label.nii",
-        {"liver": 1, "spleen": 2},
+        label_ids={"liver": (1,), "spleen": (2,)},
     )
 
 
 def test_a_key_follows_all_that_makes_the_voxels(case, tmp_path):
     moved = tmp_path / "moved.nii"
-    shutil.copy2(case.image, moved)
+    shutil.copy2(case.images[0], moved)
     variants = [
         (case, None),
         (case, (1, 1, 1)),
         (case, (1, 1, 2)),
-        (replace(case, image=moved), None),
+        (replace(case, images=(moved,)), None),
         (replace(case, label=moved), None),
         (replace(case, label=None), None),
         (replace(case, organs=("liver",)), None),
         (replace(case, organs=("spleen", "liver")), None),
-        (replace(case, label_ids={"liver": 2, "spleen": 1}), None),
+        (replace(case, label_ids={"liver": (2,), "spleen": (1,)}), None),
         (replace(case, params={"index": 3}), None),
         (replace(case, modality="MR"), None),
         (replace(case, hospital="south"), None),
         (replace(case, id="other"), None),
-        (replace(case, image=tmp_path / "missing.nii"), None),
+        (replace(case, images=(tmp_path / "missing.nii",)), None),
     ]
     keys = [source_key(*variant) for variant in variants]
-    for file in (case.image, case.label):
+    for file in case.files:
         os.utime(file, ns=(10**18, 10**18 + 1))
         keys.append(source_key(case, None))
         file.write_bytes(b"123456789")
@@ -207,10 +207,10 @@ def test_a_key_follows_nothing_else(case, monkeypatch, tmp_path):
     assert key == source_key(case, [1.0, 2.0, 3.0])
     for change in ({"patient": "other"}, {"split": "test"}, {"licence": "MIT"}, {"label_kind": "model"}):
         assert source_key(replace(case, **change), (1, 2, 3)) == key
-    assert source_key(replace(case, label_ids={"spleen": 2, "liver": 1}), (1, 2, 3)) == key
-    case.image.read_bytes()
+    assert source_key(replace(case, label_ids={"spleen": (2,), "liver": (1,)}), (1, 2, 3)) == key
+    case.images[0].read_bytes()
     monkeypatch.chdir(tmp_path)
-    assert source_key(replace(case, image=Path("image.nii")), (1, 2, 3)) == key
+    assert source_key(replace(case, images=(Path("image.nii"),)), (1, 2, 3)) == key
 
 
 def test_a_key_and_the_store_show_no_identifier(case, tmp_path):
@@ -218,7 +218,7 @@ def test_a_key_and_the_store_show_no_identifier(case, tmp_path):
     assert len(key) == 32
     assert set(key) <= set("0123456789abcdef")
     layout = Counting(1)
-    private = replace(case, image=None, label=None, params=layout.listed[0].params)
+    private = replace(case, images=(), label=None, params=layout.listed[0].params)
     kept = store(tmp_path / "store")
     ingest(layout, [private], kept, None)
     for path in (tmp_path / "store").rglob("*"):

@@ -13,6 +13,7 @@ from lifelong_ct.data import loader as module
 from lifelong_ct.data.labels import IGNORE, PROTOCOL_BASE, LabelSpace
 from lifelong_ct.data.loader import PAD_HU, PatchDataset, PatchLoader, read_patch
 from lifelong_ct.data.store import VolumeStore
+from lifelong_ct.data.types import RawCase
 
 ORGANS = ["liver", "spleen"]
 
@@ -28,7 +29,7 @@ def volume(store, key, shape=(40, 36, 20), organs=("liver", "spleen"), channels=
     rng = np.random.default_rng([*key.encode()])
     image = rng.integers(-1000, 1000, (channels, *shape)).astype(np.int16)
     label = rng.integers(0, 1 + len(organs), shape).astype(np.uint8)
-    return store.put(key, image, label, np.eye(4), organs)
+    return store.put(key, RawCase(image, label, np.eye(4), organs))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from lifelong_ct.core.errors import DataError, LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data import store as module
 from lifelong_ct.data.store import OWNER, BrickCache, VolumeStore
+from lifelong_ct.data.types import RawCase
 
 SHAPE = (40, 33, 35)
 RNG = np.random.default_rng(0)
@@ -28,7 +29,7 @@ def make(root: Path, ledger: Ledger | None = None, cache: int = 1 << 20, **more)
 
 
 def put(store: VolumeStore, key: str, image=IMAGE):
-    return store.put(key, image, LABEL, np.eye(4), ("liver",))
+    return store.put(key, RawCase(image, LABEL, np.eye(4), ("liver",)))
 
 
 def volumes(root: Path) -> list[str]:
@@ -177,10 +178,10 @@ def test_a_writer_that_is_killed_leaves_no_volume(tmp_path):
     code = (
         "import os, sys\nimport numpy as np\nfrom pathlib import Path\n"
         "from lifelong_ct.core import files\nfrom lifelong_ct.core.ledger import Ledger\n"
-        "from lifelong_ct.data.store import VolumeStore\n"
+        "from lifelong_ct.data.store import VolumeStore\nfrom lifelong_ct.data.types import RawCase\n"
         "store = VolumeStore(Path(sys.argv[1]), Ledger(), 0)\n"
         "files.os.replace = lambda *args: os._exit(9)\n"
-        "store.put('aa', np.zeros((1, 4, 4, 4), np.int16), np.zeros((4, 4, 4), np.uint8), np.eye(4), ())"
+        "store.put('aa', RawCase(np.zeros((1, 4, 4, 4), np.int16), None, np.eye(4), ()))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     store = make(tmp_path)

@@ -15,6 +15,7 @@ MM = (1.0, 1.0, 1.0)
 class Reference:
     label: np.ndarray | None
     organs: tuple[str, ...]
+    overlaps: tuple[tuple[int, ...], ...] = ()
 
 
 def line(*values: int, dtype: type = np.uint8) -> np.ndarray:
@@ -88,3 +89,10 @@ def test_grids_that_differ_are_told() -> None:
     with pytest.raises(DataError) as error:
         dice(line(1, 2), Reference(line(1), ("liver",)), {"liver": 1})
     assert error.value.code == "shape_mismatch"
+
+
+def test_overlapping_masks_count_for_each_of_their_organs() -> None:
+    """Values: 1 liver, 2 tumour, 3 both."""
+    reference = Reference(line(1, 3, 2, 0), ("liver", "liver_tumor"), ((0, 1),))
+    scores = dice(line(1, 2, 2, 0), reference, {"liver": 1, "liver_tumor": 2})
+    assert scores == {"liver": 1.0, "liver_tumor": 1.0}

@@ -148,9 +148,9 @@ def test_an_error_about_a_case(damage: Callable[[Path], None], hospital: Path, t
 
 
 def crash(layout: ManifestLayout, case: Case) -> None:
-    assert case.image is not None
-    names = (case.id, case.patient, case.image.name, case.image.parent.name, case.image.stem)
-    raise RuntimeError(f"bug in {case.image}, {case!r}: {names}, <{case.label}>")
+    (image,) = case.images
+    names = (case.id, case.patient, image.name, image.parent.name, image.stem)
+    raise RuntimeError(f"bug in {image}, {case!r}: {names}, <{case.label}>")
 
 
 def test_a_crash(hospital: Path, tmp_path: Path, capfd, monkeypatch) -> None:

@@ -47,7 +47,7 @@ def image(path: Path, shape=(4, 5, 6), affine=None) -> Case:
         nib.Nifti1Image(np.zeros(shape, np.int16), np.diag([2, 1, 3, 1.0]) if affine is None else affine),
         path,
     )
-    return Case("h", "i", "p", "train", ("liver",), image=path)
+    return Case("h", "i", "p", "train", ("liver",), images=(path,))
 
 
 def rows(demands):
@@ -142,7 +142,7 @@ def broken(path: Path, how: str) -> None:
 @pytest.mark.parametrize("how", ["cut", "deflate", "empty", "text", "type", "NaN", "missing"])
 def test_a_header_that_cannot_be_read_counts_nothing(tmp_path, how):
     case = image(tmp_path / "a.nii.gz")
-    broken(case.image, how)
+    broken(case.images[0], how)
     assert planner.grid_voxels(case, (1.0, 1.0, 1.0)) == 0
 
 

@@ -21,7 +21,7 @@ def size(made, hospital=0, split="train") -> int:
     one = made.hospitals[hospital]
     found = [one.layout.load(case) for case in getattr(one, split)]
     one.layout.loads.clear()
-    return sum(len(pack(raw.image[None], raw.label, raw.affine, raw.organs)) for raw in found)
+    return sum(len(pack(raw)) for raw in found)
 
 
 def opened(made, root, quota=None, keep_all=False):

@@ -5,71 +5,46 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.types import Case
+from lifelong_ct.data.file_layout import FileLayout
 from lifelong_ct.data.labels import default_vocabulary
-from lifelong_ct.data.nifti import Volume, read_image, read_label, same_grid
-from lifelong_ct.data.types import RawCase
 
 FIELDS = ("id", "image", "label", "patient", "modality", "split", "organs", "labels", "licence", "label_kind")
 
 
-class ManifestLayout:
+class ManifestLayout(FileLayout):
     """Reads a hospital from its manifest.
 
     A manifest is JSON, {hospital, labels: {organ: id}, cases: [{id, image, label, patient, modality, split,
     organs, labels, licence, label_kind}]}, or CSV with a column per field of a case, where `organs` is
-    separated by semicolons and `labels` reads `liver=1;spleen=2`.
+    separated by semicolons and `labels` reads `liver=1;spleen=2`. A list of images is one channel each.
 
     Args:
         hospital: its name in the stream.
         manifest: file, or the manifest itself.
         root: folder that paths start from; that of the manifest's file where None.
-        other_labels: error or ignore, for ids in a label map that the manifest does not declare.
-        empty_labels: error or ignore, for a label map without any organ.
+        options: of `FileLayout`.
 
     Raises:
         LifelongCTError: no manifest, an unknown organ, a wrong field; the case is named.
     """
 
     def __init__(
-        self,
-        hospital: str,
-        *,
-        manifest: str | Mapping[str, Any],
-        root: str | None = None,
-        other_labels: str = "error",
-        empty_labels: str = "error",
+        self, hospital: str, *, manifest: str | Mapping[str, Any], root: str | None = None, **options: Any
     ) -> None:
         self.hospital = hospital
-        for key, value in (("other_labels", other_labels), ("empty_labels", empty_labels)):
-            if value not in ("error", "ignore"):
-                raise LifelongCTError(f"{key}={value!r}", f"hospital {hospital}", "use error or ignore")
-        self.other_labels, self.empty_labels = other_labels, empty_labels
-        self.root, content = self._open(manifest, root)
+        folder, content = self._open(manifest, root)
+        super().__init__(hospital, folder, **options)
         labels = self._labels(content.get("labels") or {}, "labels of the manifest")
         self.labels = self._distinct(labels, "labels of the manifest")
         rows = content.get("cases")
         if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
             raise self._wrong("`cases` is no list of cases", "cases", "see the README for a manifest")
         self.rows = rows
-
-    def cases(self) -> Iterator[Case]:
-        """The cases in the order of the manifest.
-
-        Raises:
-            LifelongCTError: the first problem of the manifest, or a missing file.
-        """
-        for found in self.inspect():
-            if isinstance(found, LifelongCTError):
-                raise found
-            yield found
 
     def inspect(self) -> Iterator[Case | LifelongCTError]:
         """Cases, and every problem of the manifest in place of the case that has it."""
@@ -88,77 +63,11 @@ class ManifestLayout:
                         "keep all scans of a patient in one split",
                     )
                 ids.add(case.id)
-                for path in (case.image, case.label):
-                    if path is not None and not path.is_file():
-                        raise DataError(
-                            "the file does not exist", f"case {case.id}, {path}", "check the path", "missing"
-                        )
             except LifelongCTError as error:
                 yield error
             else:
-                yield case
-
-    def load(self, case: Case) -> RawCase:
-        """Voxels of a case.
-
-        Raises:
-            DataError: the first problem of its files; the case is named.
-        """
-        found = self._read(case)
-        if isinstance(found, RawCase):
-            return found
-        raise found[0]
-
-    def problems(self, case: Case) -> list[DataError]:
-        """Every problem of a case's files."""
-        found = self._read(case)
-        return [] if isinstance(found, RawCase) else found
-
-    def _read(self, case: Case) -> RawCase | list[DataError]:
-        problems: list[DataError] = []
-        image = label = None
-        assert case.image is not None
-        try:
-            image = read_image(case.image, case.modality)
-        except DataError as error:
-            problems.append(_of(case, error))
-        if case.label is not None:
-            try:
-                label = read_label(case.label)
-                if image is not None:
-                    same_grid(case.label, label, image)
-                local = self._local(case, label)
-                _check_sides(case, label, local)
-            except DataError as error:
-                problems.append(_of(case, error))
-        if problems or image is None:
-            return problems
-        if label is None:
-            return image
-        return replace(image, label=local, organs=case.organs)
-
-    def _local(self, case: Case, label: Volume) -> np.ndarray:
-        """File ids → 1 … n in the order of the case's organs."""
-        ids = label.voxels
-        present = set(np.unique(ids).tolist()) - {0}
-        undeclared = sorted(present - set(case.label_ids.values()))
-        where = str(case.label)
-        if undeclared and self.other_labels == "error":
-            raise DataError(
-                f"the ids {undeclared[:5]} are not declared",
-                where,
-                "declare them, or other_labels: ignore",
-                "unknown-label",
-            )
-        if not present and self.empty_labels == "error":
-            raise DataError(
-                "nothing is labelled", where, "remove the case, or empty_labels: ignore", "empty-label"
-            )
-        table = np.zeros(int(ids.max()) + 1, np.uint8 if len(case.organs) < 256 else np.uint16)
-        for i, organ in enumerate(case.organs, start=1):
-            if case.label_ids[organ] < len(table):
-                table[case.label_ids[organ]] = i
-        return table[ids]
+                missing = self.missing(case)
+                yield from missing if missing else [case]
 
     def _case(self, row: Mapping[str, Any]) -> Case:
         name = str(row.get("id") or "")
@@ -179,18 +88,19 @@ class ManifestLayout:
                 f"no id is declared for {', '.join(lacking)}" if lacking else "it says no annotated `organs`"
             )
             raise self._wrong(what, where, "declare annotated organs and their ids")
+        images = row["image"] if isinstance(row["image"], list) else [row["image"]]
         return Case(
             self.hospital,
             name,
             str(row["patient"]),
             row["split"],
             organs if row.get("label") else (),
-            self.root / str(row["image"]),
+            tuple(self.root / str(image) for image in images),
             self.root / str(row["label"]) if row.get("label") else None,
-            ids,
-            str(row.get("modality") or "CT"),
-            str(row.get("licence") or "unknown"),
-            str(row.get("label_kind") or "unknown"),
+            label_ids={organ: (number,) for organ, number in ids.items()},
+            modality=str(row.get("modality") or "CT"),
+            licence=str(row.get("licence") or "unknown"),
+            label_kind=str(row.get("label_kind") or "unknown"),
         )
 
     def _organs(self, value: Any, where: str) -> tuple[str, ...]:
@@ -246,31 +156,4 @@ class ManifestLayout:
         return folder, content
 
     def _wrong(self, what: str, where: str, fix: str) -> DataError:
-        return DataError(what, f"hospital {self.hospital}, {where}", fix, "manifest")
-
-
-def _check_sides(case: Case, label: Volume, local: np.ndarray) -> None:
-    """Finds labels that are mirrored against the patient, which no shape or affine shows: what is on the right
-    must lie to the right."""
-    right_of = {"liver": "spleen"}
-    right_of |= {o: other for o, other in default_vocabulary().mirror.items() if o.endswith("_right")}
-    for right, left in right_of.items():
-        if right in case.organs and left in case.organs:
-            x = [_lateral(local == case.organs.index(organ) + 1, label.affine) for organ in (right, left)]
-            if x[0] is not None and x[1] is not None and x[0] <= x[1]:
-                raise DataError(
-                    f"{right} lies to the left of {left}: the labels are mirrored against the scan",
-                    str(case.label),
-                    "mirror them back, or swap the organs' ids",
-                    "geometry-mismatch",
-                )
-
-
-def _lateral(mask: np.ndarray, affine: np.ndarray) -> float | None:
-    """Middle of a mask in mm to the right; None where it is empty."""
-    found = np.argwhere(mask)
-    return float(affine[0, :3] @ found.mean(0) + affine[0, 3]) if len(found) else None
-
-
-def _of(case: Case, error: DataError) -> DataError:
-    return DataError(error.what, f"case {case.id}, {error.where}", error.fix, error.code)
+        return self.wrong(what, where, fix, "manifest")

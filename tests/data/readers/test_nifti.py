@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from lifelong_ct.core.errors import DataError
-from lifelong_ct.data.nifti import read_image, read_label, read_volume, same_grid
+from lifelong_ct.data.annotations import read_label
+from lifelong_ct.data.images import read_image, same_grid
+from lifelong_ct.data.readers.nifti import read_volume
 
 SHAPE = (5, 6, 7)
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 3.0, 0, 20], [0, 0, 4.0, -30], [0, 0, 0, 1]])

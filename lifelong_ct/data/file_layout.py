@@ -1,0 +1,113 @@
+"""What layouts of files have in common: a layout lists cases, this reads them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lifelong_ct.core.errors import DataError, LifelongCTError
+from lifelong_ct.core.types import Case
+from lifelong_ct.data.annotations import Rules, annotate, read_label
+from lifelong_ct.data.images import read_image
+from lifelong_ct.data.labels import default_vocabulary
+from lifelong_ct.data.types import RawCase
+
+
+class FileLayout(ABC):
+    """Base of layouts that read files.
+
+    Args:
+        hospital: its name in the stream.
+        root: folder that everything lies below.
+        other_labels: error or ignore, for ids in a label map that are not declared.
+        empty_labels: error or ignore, for a case without any labelled voxel.
+        priority: organs; where two overlap that do not contain one another, the earlier keeps the voxel.
+
+    Raises:
+        LifelongCTError: an option that is none, or an unknown organ.
+    """
+
+    def __init__(
+        self,
+        hospital: str,
+        root: Path,
+        *,
+        other_labels: str = "error",
+        empty_labels: str = "error",
+        priority: Sequence[str] = (),
+    ) -> None:
+        self.hospital, self.root = hospital, root
+        for key, value in (("other_labels", other_labels), ("empty_labels", empty_labels)):
+            if value not in ("error", "ignore"):
+                raise LifelongCTError(f"{key}={value!r}", f"hospital {hospital}", "use error or ignore")
+        names = (default_vocabulary().canonical(o, f"hospital {hospital}, priority") for o in priority)
+        self.rules = Rules(other_labels, empty_labels, tuple(names))
+
+    @abstractmethod
+    def inspect(self) -> Iterator[Case | LifelongCTError]:
+        """Cases, and every problem of the listing in place of the case that has it; headers only."""
+
+    def cases(self) -> Iterator[Case]:
+        """The cases.
+
+        Raises:
+            LifelongCTError: the first problem of the listing, or a missing file.
+        """
+        for found in self.inspect():
+            if isinstance(found, LifelongCTError):
+                raise found
+            yield found
+
+    def load(self, case: Case) -> RawCase:
+        """Voxels of a case.
+
+        Raises:
+            DataError: the first problem of its files; the case is named.
+        """
+        try:
+            return annotate(case, read_image(case.images, case.modality), self.rules)
+        except DataError as error:
+            raise of_case(case, error) from error
+
+    def problems(self, case: Case) -> list[DataError]:
+        """Every problem of a case's files."""
+        found: list[DataError] = []
+        image = None
+        try:
+            image = read_image(case.images, case.modality)
+        except DataError as error:
+            found.append(of_case(case, error))
+        if image is None:
+            return [*found, *self._label_problems(case)]
+        try:
+            annotate(case, image, self.rules)
+        except DataError as error:
+            found.append(of_case(case, error))
+        return found
+
+    @staticmethod
+    def _label_problems(case: Case) -> Iterator[DataError]:
+        """Of the labels alone, where the image says nothing."""
+        for path in case.files[len(case.images) :]:
+            try:
+                read_label(path)
+            except DataError as error:
+                yield of_case(case, error)
+
+    def missing(self, case: Case) -> list[LifelongCTError]:
+        """An error for each file that is not there."""
+        return [
+            DataError("the file does not exist", f"case {case.id}, {path}", "check the path", "missing")
+            for path in case.files
+            if not path.exists()
+        ]
+
+    def wrong(self, what: str, where: str, fix: str, code: str = "layout") -> DataError:
+        """The error about the listing of this hospital."""
+        return DataError(what, f"hospital {self.hospital}, {where}", fix, code)
+
+
+def of_case(case: Case, error: DataError) -> DataError:
+    """The error with the case named."""
+    return DataError(error.what, f"case {case.id}, {error.where}", error.fix, error.code)
