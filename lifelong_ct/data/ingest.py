@@ -14,8 +14,9 @@ import xxhash
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.layouts import Layout
-from lifelong_ct.data.store import StoredVolume, VolumeStore
+from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.types import RawCase
+from lifelong_ct.data.volume import StoredVolume
 
 FORMAT = 3
 """Part of every key: a change of the preprocessing makes new volumes."""

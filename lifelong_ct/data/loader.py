@@ -16,7 +16,7 @@ from lifelong_ct.core.protocols import Batch
 from lifelong_ct.core.seeding import generator
 from lifelong_ct.data.labels import IGNORE, LabelSpace
 from lifelong_ct.data.sampling import Corner, PatchSampler
-from lifelong_ct.data.store import StoredVolume
+from lifelong_ct.data.volume import StoredVolume
 
 PAD_HU = -1024
 

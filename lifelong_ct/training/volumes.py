@@ -13,8 +13,9 @@ from lifelong_ct.core.types import Case
 from lifelong_ct.data.ingest import ingest, source_key
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.loader import PatchDataset
-from lifelong_ct.data.store import StoredVolume, VolumeStore
+from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.types import RawCase
+from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.streams.domain_incremental import DomainIncremental
 from lifelong_ct.streams.hospital import Hospital
 

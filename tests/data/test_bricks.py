@@ -9,8 +9,8 @@ import pytest
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data import bricks
-from lifelong_ct.data.store import BrickCache, StoredVolume
 from lifelong_ct.data.types import RawCase
+from lifelong_ct.data.volume import BrickCache, StoredVolume
 
 AFFINE = np.array([[0.7, 0.1, 0, -12.25], [0, -0.8, 0, 1 / 3], [0, 0, 5, 1e-7], [0, 0, 0, 1]])
 ORGANS = ("liver", "spleen", "pancreas")

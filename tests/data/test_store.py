@@ -15,8 +15,9 @@ from lifelong_ct.core import files
 from lifelong_ct.core.errors import DataError, LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data import store as module
-from lifelong_ct.data.store import OWNER, BrickCache, VolumeStore
+from lifelong_ct.data.store import OWNER, VolumeStore
 from lifelong_ct.data.types import RawCase
+from lifelong_ct.data.volume import BrickCache
 
 SHAPE = (40, 33, 35)
 RNG = np.random.default_rng(0)
