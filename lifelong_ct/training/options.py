@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,8 +47,11 @@ class DataOptions:
     foreground: float = 0.67
     workers: int = 1
     read_ahead: int = 2
+    ingest_workers: int | str = "auto"
 
     def __post_init__(self) -> None:
+        if self.ingest_workers != "auto":
+            _at_least_one(self.ingest_workers, "ingest_workers", "data")
         if self.keep not in ("current", "all"):
             raise LifelongCTError(f"keep={self.keep!r} is unknown", "data.keep", "use current or all")
         parse_bytes(self.cache, "data.cache")
@@ -57,6 +61,13 @@ class DataOptions:
             )
         for key in ("workers", "read_ahead"):
             _at_least_one(getattr(self, key), key, "data")
+
+    @property
+    def ingesters(self) -> int:
+        """Threads that ingest."""
+        if self.ingest_workers != "auto":
+            return int(self.ingest_workers)
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from lifelong_ct.core.units import format_bytes
 from lifelong_ct.data import readers
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.spacing import run_spacing
 
 MIN_CACHE = 4 << 20
 """Bytes of the smallest brick cache that still serves: a few compressed bricks."""
@@ -67,7 +68,8 @@ def demands(
     batch = options.trainer.batch_size * math.prod(options.stream.patch) * VOXEL_BYTES
     keep = options.trainer.keep_checkpoints + 1
     at_once = [options.stream.hospitals] if options.data.keep == "all" else groups
-    volumes = max(sum(least_bytes(hospital, options) for hospital in group) for group in at_once)
+    spacing = run_spacing(options.stream, groups[0])
+    volumes = max(sum(least_bytes(hospital, spacing) for hospital in group) for group in at_once)
     return [
         Demand("ram", "brick cache", MIN_CACHE, "the smallest that serves"),
         Demand("ram", QUEUE, batch * (options.data.read_ahead + options.data.workers), "batches in flight"),
@@ -78,9 +80,9 @@ def demands(
     ]
 
 
-def least_bytes(hospital: Hospital, options: RunOptions) -> int:
+def least_bytes(hospital: Hospital, spacing: Sequence[float] | None) -> int:
     """Compressed bytes of a hospital's training volumes, at best."""
-    voxels = sum(grid_voxels(case, options.stream.spacing) for case in hospital.train)
+    voxels = sum(grid_voxels(case, spacing) for case in hospital.train)
     return int(voxels * VOXEL_BYTES * LEAST_SHARE)
 
 
