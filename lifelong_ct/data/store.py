@@ -132,13 +132,15 @@ class VolumeStore:
                 try:
                     size = path.stat().st_size
                 except OSError as error:
-                    raise bricks.damaged(path) from error
+                    raise _gone(path) from error
                 self._use(key, size)
         with suppress(OSError):  # somebody else's file: the time of its last use stays
             os.utime(path)
         try:
             kind = StoredVolume if again is None else partial(SourcedVolume, again=again)
             return kind(key, path, self.cache if cached else self._no_cache)
+        except FileNotFoundError as error:
+            raise _gone(path) from error
         except DataError:
             refuse_newer(path)
             raise
@@ -276,3 +278,7 @@ class VolumeStore:
     def _locked(self) -> Iterator[None]:
         with self._leases.locked():
             yield
+
+
+def _gone(path: Path) -> DataError:
+    return DataError(f"the stored volume {path.stem} is gone", str(path), "start the run again", "gone")
