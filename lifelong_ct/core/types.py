@@ -10,7 +10,15 @@ from typing import Any, Literal
 Split = Literal["train", "test"]
 
 
-@dataclass(frozen=True)
+_NOTHING: Mapping[str, Any] = {}
+"""Shared, so that 30,000 cases do not hold a dict each for what they do not have."""
+
+
+def _nothing() -> Mapping[str, Any]:
+    return _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One scan with its labels at one hospital. Metadata only, never voxels.
 
@@ -41,13 +49,13 @@ class Case:
     organs: tuple[str, ...]
     images: tuple[Path, ...] = ()
     label: Path | None = None
-    masks: Mapping[str, str] = field(default_factory=dict)
-    label_ids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    masks: Mapping[str, str] = field(default_factory=_nothing)
+    label_ids: Mapping[str, tuple[int, ...]] = field(default_factory=_nothing)
     splits: tuple[tuple[str, str], ...] = ()
     modality: str = "CT"
     licence: str = "unknown"
     label_kind: str = "expert"
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=_nothing)
 
     @property
     def files(self) -> tuple[Path, ...]:
