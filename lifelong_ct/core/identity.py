@@ -191,8 +191,8 @@ def _stands_alone(text: str, i: int, word: str) -> bool:
 def _below(path: Path, root: Any) -> tuple[str, ...]:
     if root is not None:
         for base in _bases(root, os.getcwd()):
-            if path.is_relative_to(base):
-                return path.relative_to(base).parts
+            if path.parts[: len(base.parts)] == base.parts:
+                return path.parts[len(base.parts) :]
     return path.parts[-2:]
 
 

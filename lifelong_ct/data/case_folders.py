@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lifelong_ct.core.paths import listing
+from lifelong_ct.core.paths import listing, names
 from lifelong_ct.data.folder_layout import Entry, FolderLayout
 
 
@@ -71,8 +71,8 @@ class CaseFolders(FolderLayout):
         """
         folder = self.root / name
         try:
-            inside = listing(folder)
-            masks = frozenset(listing(folder / label)) if inside.get(label) else frozenset()
+            inside = names(folder)
+            masks = frozenset(names(folder / label) if label == self.MASKS and label in inside else ())
         except OSError as error:
             what = f"it cannot be listed: {error}"
             raise self.wrong(
