@@ -150,9 +150,8 @@ def private_words(url: str) -> Iterator[str]:
     and values of its query."""
     for part in filter(is_url, url.split("::")):
         rest = part.partition("://")[2]
-        place = rest.partition("/")[0]
-        user, _, host = place.rpartition("@")
-        yield from filter(None, (*user.split(":"), host.partition(":")[0], place.partition("?")[0]))
+        user, _, host = re.split(r"[/?]", rest)[0].rpartition("@")
+        yield from filter(None, (*user.split(":"), host.partition(":")[0]))
         yield from re.findall(r"[?&][^=&]*=([^&#]+)", rest)
 
 

@@ -28,7 +28,8 @@ class Case:
         patient: the source's patient identifier. Private likewise.
         split: train or test.
         organs: canonical organs that were annotated here, present or not.
-        images: one path per channel, a file or a folder of DICOM; none for a case that is drawn (phantom).
+        images: one path per channel, a file or a folder of DICOM; none for a case that is drawn (phantom). Paths of
+            URLs have the interface of `pathlib.Path`; see `core.paths`.
         label: path of the combined label map, or of the folder of `masks`; None without labels.
         masks: organ → name of its binary mask in the folder `label`; empty for a combined map.
         label_ids: organ → voxel values in `label` that are this organ; several where a source has finer
