@@ -60,6 +60,9 @@ class LabelSpace:
                 "list the organs to learn",
             )
         self._check_overlaps()
+        contained = self.vocabulary.containers
+        self._inside = {organ: {o for o in self.organs if organ in contained[o]} for organ in self.organs}
+        self._hidden_of: dict[frozenset[str], dict[str, list[str]]] = {}
         self.channels: list[str] = []
         self.protocols: list[Protocol] = []
 
@@ -85,7 +88,7 @@ class LabelSpace:
 
     def inside(self, organ: str) -> list[str]:
         """Organs of this stream that the organ contains, at any depth."""
-        return [o for o in self.organs if o != organ and self.vocabulary.contains(organ, o)]
+        return [o for o in self.organs if o in self._inside[organ]]
 
     def encode_lut(self, organs: Sequence[str], overlaps: Sequence[Sequence[int]] = ()) -> np.ndarray:
         """Local label ids of a case (see `RawCase.label`) → codes, `[1 + n + overlaps]` of `dtype`. Where organs
@@ -165,15 +168,17 @@ class LabelSpace:
     def _hidden(self, organ: str, annotated: frozenset[str]) -> list[str]:
         """What else a voxel may be that is labelled with this organ and none inside it: what lies inside it, was
         not annotated, and lies in no annotated organ that would then have the voxel too."""
-        contains, anywhere = self.vocabulary.contains, self.vocabulary.anywhere
-        return [
-            o
-            for o in self.organs
-            if o != organ
-            and o not in annotated
-            and (contains(organ, o) or o in anywhere)
-            and all(contains(other, organ) for other in annotated if contains(other, o))
-        ]
+        contains = self.vocabulary.contains
+        hidden = self._hidden_of.setdefault(annotated, {})
+        if organ not in hidden:
+            hidden[organ] = [
+                o
+                for o in self.organs
+                if o not in annotated
+                and (o in self._inside[organ] or o in self.vocabulary.anywhere)
+                and all(contains(other, organ) for other in annotated if contains(other, o))
+            ]
+        return hidden[organ]
 
     def _check_overlaps(self) -> None:
         vocabulary = self.vocabulary
