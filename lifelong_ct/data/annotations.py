@@ -16,7 +16,8 @@ from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.images import same_grid
 from lifelong_ct.data.labels import Vocabulary, default_vocabulary
-from lifelong_ct.data.readers import read_volume
+from lifelong_ct.data.readers import read_ids
+from lifelong_ct.data.readers.options import Shapes
 from lifelong_ct.data.types import RawCase, Volume, bad_file
 
 
@@ -28,12 +29,14 @@ class Rules:
         other_labels: error or ignore, for ids in a label map that are not declared.
         empty_labels: error or ignore, for a case without any labelled voxel.
         priority: organs; where two that may not contain one another overlap, the earlier keeps the voxel.
+        shapes: how meshes, points and fields lie in space.
         vocabulary: names, sides and containment.
     """
 
     other_labels: str = "error"
     empty_labels: str = "error"
     priority: tuple[str, ...] = ()
+    shapes: Shapes = Shapes()  # noqa: RUF009 - frozen
     vocabulary: Vocabulary = field(default_factory=default_vocabulary)
 
 
@@ -58,13 +61,13 @@ def annotate(case: Case, image: RawCase, rules: Rules) -> RawCase:
     return annotated
 
 
-def read_label(path: Path, like: RawCase | None = None) -> Volume:
-    """A label map with whole, non-negative ids.
+def read_label(path: Path, like: RawCase | None = None, shapes: Shapes | None = None) -> Volume:
+    """A label map with whole, non-negative ids; a shape is 1 inside, on the grid of `like`.
 
     Raises:
         DataError: as the reader of the file, or fractional-label, unknown-label.
     """
-    volume = read_volume(path, like)
+    volume = read_ids(path, like, shapes)
     voxels = np.asarray(volume.voxels)
     whole = np.rint(voxels)
     if not np.isfinite(voxels).all() or (whole != voxels).any():
@@ -210,7 +213,7 @@ def _from_masks(case: Case, image: RawCase, rules: Rules) -> Overlay:
     for organ in case.organs:
         organs_of.setdefault(case.masks[organ], []).append(organ)
     for name, organs in organs_of.items():
-        volume = read_label(case.label / name, image)
+        volume = read_label(case.label / name, image, rules.shapes)
         same_grid(case.label / name, volume, image)
         mask = np.asarray(volume.voxels, bool)
         for organ in organs:
@@ -220,7 +223,7 @@ def _from_masks(case: Case, image: RawCase, rules: Rules) -> Overlay:
 
 def _from_map(case: Case, image: RawCase, rules: Rules) -> Overlay:
     assert case.label is not None
-    volume = read_label(case.label, image)
+    volume = read_label(case.label, image, rules.shapes)
     same_grid(case.label, volume, image)
     counts = np.bincount(volume.voxels.ravel())
     overlay = Overlay(image.image.shape[-3:], case.organs)
