@@ -69,6 +69,8 @@ def _surface(path: Path, shapes: Shapes) -> tuple[npt.NDArray[np.float64], npt.N
     if not len(faces):
         raise bad_file(path, "it has no faces", "empty-shape", "export it again")
     in_mm(path, mesh.vertices, shapes)
+    if faces.min() < 0 or faces.max() >= len(mesh.vertices):
+        raise bad_file(path, "its faces name corners that are not there", "corrupt", "export it again")
     mesh.merge_vertices(merge_tex=True, merge_norm=True)  # STL repeats a corner for every face
     mesh.update_faces(mesh.nondegenerate_faces())
     mesh.remove_unreferenced_vertices()

@@ -21,7 +21,7 @@ ORGANS = ("liver", "spleen")
 SPLIT = {"train": ["a"], "test": ["b"]}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def drawn():
     phantom = PhantomLayout(
         "h", train=1, test=1, shape=(32, 30, 28), organs=ORGANS, scanner={"spacing": [11, 10, 9]}
