@@ -95,9 +95,9 @@ def load(path: Path) -> Any:
 
     try:
         with path.open("rb") as file:
-            return trimesh.load(
-                file, file_type=path.suffix[1:].lower(), force=None, process=False, skip_materials=True
-            )
+            kind = path.suffix[1:].lower()
+            found = trimesh.load(file, file_type=kind, process=False, skip_materials=True)
+        return found.to_mesh() if isinstance(found, trimesh.Scene) else found  # several bodies are one shape
     except OSError as error:
         raise bad_file(path, f"it cannot be read: {error.strerror}", "missing", "check the path") from error
     except Exception as error:  # the parsers meet any bytes here

@@ -252,7 +252,9 @@ def test_points_as_an_image_have_a_grid_of_their_own(tmp_path):
     path = cloud(tmp_path / "a.xyz")
     volume = read_volume(path, None, Shapes(voxel=0.5, margin=2))
     assert volume.voxels.sum() == len(POINTS)
-    assert grid(path, Shapes(voxel=0.5, margin=2))[0] == volume.shape == (66, 47, 36)  # (29, 19.4, 13.7 and twice 2) / 0.5, rounded up
+    assert (
+        grid(path, Shapes(voxel=0.5, margin=2))[0] == volume.shape == (66, 47, 36)
+    )  # (29, 19.4, 13.7 and twice 2) / 0.5, rounded up
     assert refused(path, None).code == "no-voxel-size"
 
 
