@@ -33,11 +33,12 @@ class Case:
             them too.
         splits: pairs (left, right) of organs that the source does not tell apart; they share mask or values,
             and each voxel goes to the side of the body on which it lies.
-        modality: CT or MR.
+        modality: CT, MR, …, of all channels or of each such as CT+MR; see `data.scales.MODALITIES`.
         licence: SPDX-like text.
         label_kind: expert, semi-automatic, model or synthetic.
         params: what a drawing layout needs to make the voxels again, as JSON values; `shape` among them,
-            voxels per axis.
+            voxels per axis, and `channels` where there are several. Of files: `shapes`, how meshes, points and
+            fields lie in space.
     """
 
     hospital: str
@@ -54,6 +55,11 @@ class Case:
     licence: str = "unknown"
     label_kind: str = "expert"
     params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def channels(self) -> int:
+        """Images of the scan."""
+        return len(self.images) or int(self.params.get("channels", 1))
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -14,7 +14,8 @@ from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.types import OTHER, UNKNOWN, Case
 from lifelong_ct.data.images import same_grid
 from lifelong_ct.data.overlay import NOBODY_KNOWS, Overlay
-from lifelong_ct.data.readers import read_volume
+from lifelong_ct.data.readers import read_ids
+from lifelong_ct.data.readers.options import Shapes
 from lifelong_ct.data.sides import midline
 from lifelong_ct.data.types import RawCase, Volume, bad_file
 from lifelong_ct.data.vocabulary import Vocabulary, default_vocabulary
@@ -30,12 +31,14 @@ class Rules:
         other_labels: error or ignore, for ids in a label map that are not declared.
         empty_labels: error or ignore, for a case without any labelled voxel.
         priority: organs; where two that may not contain one another overlap, the earlier keeps the voxel.
+        shapes: how meshes, points and fields lie in space.
         vocabulary: names, sides and containment.
     """
 
     other_labels: str = "error"
     empty_labels: str = "error"
     priority: tuple[str, ...] = ()
+    shapes: Shapes = Shapes()  # noqa: RUF009 - frozen
     vocabulary: Vocabulary = field(default_factory=default_vocabulary)
 
 
@@ -71,13 +74,13 @@ def annotate(case: Case, image: RawCase, rules: Rules) -> RawCase:
     return replace(image, label=label, organs=case.organs, overlaps=overlaps)
 
 
-def read_label(path: Path, like: RawCase | None = None) -> Volume:
-    """A label map with whole, non-negative ids.
+def read_label(path: Path, like: RawCase | None = None, shapes: Shapes | None = None) -> Volume:
+    """A label map with whole, non-negative ids; a shape is 1 inside, on the grid of `like`.
 
     Raises:
         DataError: as the reader of the file, or fractional-label, unknown-label.
     """
-    volume = read_volume(path, like)
+    volume = read_ids(path, like, shapes)
     voxels = whole = np.asarray(volume.voxels)
     if voxels.dtype.kind == "f":
         whole = np.rint(voxels)
@@ -104,7 +107,7 @@ def _from_masks(case: Case, image: RawCase, rules: Rules) -> Overlay:
         for name in case.mask_names(organ):
             organs_of.setdefault(name, []).append(organ)
     for name, organs in organs_of.items():
-        volume = read_label(case.label / name, image)
+        volume = read_label(case.label / name, image, rules.shapes)
         same_grid(case.label / name, volume, image)
         mask = np.asarray(volume.voxels, bool)
         if volume.voxels.max() > 1 and (volume.voxels[mask] != volume.voxels.max()).any():
@@ -120,7 +123,7 @@ def _from_masks(case: Case, image: RawCase, rules: Rules) -> Overlay:
 
 def _from_map(case: Case, image: RawCase, rules: Rules) -> Overlay:
     assert case.label is not None
-    volume = read_label(case.label, image)
+    volume = read_label(case.label, image, rules.shapes)
     same_grid(case.label, volume, image)
     overlay = Overlay(image.shape, _used(case, case.label_ids, rules.vocabulary))
     declared = {number for numbers in case.label_ids.values() for number in numbers}

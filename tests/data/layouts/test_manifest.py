@@ -6,8 +6,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import trimesh
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
+from lifelong_ct.data.ingest import source_key
 from lifelong_ct.data.layouts.manifest import ManifestLayout
 
 SHAPE = (6, 6, 6)
@@ -231,3 +233,28 @@ def test_own_labels_follow_the_rules_too(kits):
     (case,) = found.cases()
     raw = found.load(case)
     np.testing.assert_array_equal(raw.mask("kidney_left"), (ids > 0) & (np.arange(6) < 3)[:, None, None])
+
+
+def test_a_mesh_is_a_label_on_the_grid_of_its_image(root):
+    """Its options are part of the case: others make another volume."""
+    ball = trimesh.creation.icosphere(radius=4).apply_translation((-5, -5, 5))
+    ball.export(root / "a" / "liver.stl")
+    case_row = row("a", label="a/liver.stl", organs=["liver"], labels={"liver": 1})
+    found = layout(root, manifest(case_row, labels={}), shapes={"space": "LPS"})
+    (case,) = found.cases()
+    liver = found.load(case).mask("liver")
+    centres = np.moveaxis(np.indices(SHAPE), 0, -1) * 2.0
+    away = np.linalg.norm(centres - 5, axis=-1)
+    np.testing.assert_array_equal(
+        liver, away < 4
+    )  # no centre lies within the facets' error: √11 and √19 do not
+    assert found.problems(case) == []
+    other = layout(root, manifest(case_row, labels={}))
+    (plain,) = other.cases()
+    assert (plain.params, source_key(plain, None) != source_key(case, None)) == ({}, True)
+    (problem,) = other.problems(plain)
+    assert (problem.code, "case a" in problem.where) == ("outside-image", True)
+    (root / "a" / "ct.nii.gz").write_bytes(b"")
+    assert [p.code for p in found.problems(case)] == ["corrupt"]
+    with pytest.raises(LifelongCTError, match="spaces"):
+        layout(root, manifest(case_row), shapes={"spaces": "LPS"})
