@@ -25,14 +25,9 @@ from lifelong_ct.data.loading.tasks import Buffers, Readers, Task
 from lifelong_ct.data.loading.threads import ThreadReaders
 from lifelong_ct.data.sampling import Corner, PatchSampler, SamplingPolicy, Schedule
 from lifelong_ct.data.sampling.policy import corner, resolve
-from lifelong_ct.data.volume import OWNER as CACHE
 from lifelong_ct.data.volume import StoredVolume
 
-__all__ = ["PAD_HU", "WORKER_KINDS", "PatchDataset", "PatchLoader", "read_patch"]
-
-WORKER_KINDS = ("thread", "process")
-_OWN_CACHE = 4 << 20
-"""Bytes of the cache that stay with this process while others read."""
+__all__ = ["PAD_HU", "PatchDataset", "PatchLoader", "read_patch"]
 
 
 class PatchLoader:
@@ -52,7 +47,9 @@ class PatchLoader:
         workers: threads or processes.
         worker_kind: `thread` or `process`.
         timeout: seconds that a worker may stay at one patch while it is waited for.
-        ledger: asked for queues and buffers.
+        worker_cache: bytes of the caches of all processes, beside that of the volumes, which they cannot use; as much
+            as that where None.
+        ledger: asked for queues, buffers and the caches of processes.
         names: what the case of each volume is called in an error; its content digest where None.
 
     Attributes:
@@ -77,6 +74,7 @@ class PatchLoader:
         workers: int = 1,
         worker_kind: str = "thread",
         timeout: float = 120.0,
+        worker_cache: int | None = None,
         ledger: Ledger | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
@@ -85,11 +83,9 @@ class PatchLoader:
             volumes, patch, batch_size, seed_keys, foreground, policy=policy, schedule=schedule
         )
         self.read_ahead, self.workers = max(1, read_ahead), max(1, workers)
-        if worker_kind not in WORKER_KINDS:
-            raise LifelongCTError(
-                f"worker_kind={worker_kind!r} is unknown", "data.worker_kind", "use thread or process"
-            )
-        self.worker_kind, self.timeout, self.ledger, self._names = worker_kind, timeout, ledger, names
+        self.worker_kind, self.timeout = budget.checked_kind(worker_kind), timeout
+        self.ledger, self._names = ledger, names
+        self.worker_cache = volumes[0].cache.capacity if worker_cache is None else worker_cache
         self._luts = [label_space.encode_lut(volume.organs, volume.overlaps) for volume in volumes]
         self._code_type = np.dtype(label_space.dtype)
         coders = {lut.tobytes(): Coder(lut, self._code_type) for lut in self._luts}
@@ -111,8 +107,8 @@ class PatchLoader:
         draws = self.sampler.centres(step)
         buffers = self._buffers(len(draws))
         for row, draw in enumerate(draws):
-            self._read(Task(step, row, draw.index, draw.centre), buffers)
-        return self._batch([draw.index for draw in draws], buffers.x, buffers.y)
+            self._read(Task(step, row, draw.volume, draw.centre), buffers)
+        return self._batch([draw.volume for draw in draws], buffers.x, buffers.y)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of a range, in order, read ahead.
@@ -134,16 +130,17 @@ class PatchLoader:
                 self.position = ready.step + 1
                 self._close_shown(self.position, readers)
                 self._use_queue(flow.in_flight)
-                yield self._batch([draw.index for draw in ready.draws], ready.x, ready.y)
+                yield self._batch([draw.volume for draw in ready.draws], ready.x, ready.y)
 
     def needs(self) -> dict[str, int]:
-        """Owner → bytes that `batches` asks the ledger for; the cache is not among them."""
+        """Owner → bytes that `batches` asks the ledger for; the volumes' own cache is not among them."""
         return budget.needs(
             self.patch,
             self.sampler.batch_size,
             read_ahead=self.read_ahead,
             workers=self.workers,
-            processes=self.worker_kind == "process",
+            kind=self.worker_kind,
+            cache=self.worker_cache,
             channels=self.volumes[0].channels,
             code_bytes=self._code_type.itemsize,
         )
@@ -187,28 +184,21 @@ class PatchLoader:
 
     @contextmanager
     def _reading(self) -> Iterator[Readers]:
-        cache = self.volumes[0].cache
-        capacity = cache.capacity
-        processes = self.worker_kind == "process"
+        hung = False
+        readers: Readers
+        if self.worker_kind == "process":
+            readers = self._processes()
+        else:
+            readers = ThreadReaders(self._read, self._buffers, self.workers, self._name, self.timeout)
         try:
-            if processes:
-                own = min(_OWN_CACHE, capacity // (self.workers + 1))
-                cache.resize(own)
-                readers: Readers = self._processes(capacity - own)
-            else:
-                readers = ThreadReaders(self._read, self._buffers, self.workers, self._name, self.timeout)
-            hung = False
-            try:
-                yield readers
-            except DataError as error:
-                hung = error.code == HUNG
-                raise
-            finally:
-                readers.stop(hung)
+            yield readers
+        except DataError as error:
+            hung = error.code == HUNG
+            raise
         finally:
-            cache.resize(capacity)
+            readers.stop(hung)
 
-    def _processes(self, capacity: int) -> ProcessReaders:
+    def _processes(self) -> ProcessReaders:
         ranked = sorted(enumerate(self.volumes), key=lambda pair: pair[1].digest)
         slots = self.read_ahead + self.workers
         batch = (self.sampler.batch_size, self.volumes[0].channels, *self.patch)
@@ -220,10 +210,10 @@ class PatchLoader:
             code_type=self._code_type.name,
             slots=slots,
             workers=min(self.workers, len(self.volumes)),
-            capacity=capacity,
+            capacity=self.worker_cache,
             name=self._name,
             timeout=self.timeout,
-            on_use=self._use_cache,
+            on_use=self._use_caches,
         )
 
     def _use_queue(self, in_flight: int) -> None:
@@ -235,16 +225,14 @@ class PatchLoader:
             )
             self.ledger.use("ram", budget.QUEUE, one * (slots + 2))
 
-    def _use_cache(self, held: int) -> None:
+    def _use_caches(self, held: int) -> None:
         if self.ledger is not None:
-            self.ledger.use("ram", CACHE, self.volumes[0].cache.nbytes + held)
+            self.ledger.use("ram", budget.CACHES, held)
 
     def _read(self, task: Task, buffers: Buffers) -> None:
         volume = self.volumes[task.volume]
         start = corner(volume.shape, self.patch, resolve(volume, task.centre))
-        read_into(
-            volume, start, self._coders[task.volume], buffers.x[task.row], buffers.y[task.row], IGNORE
-        )
+        read_into(volume, start, self._coders[task.volume], buffers.x[task.row], buffers.y[task.row], IGNORE)
 
     def _buffers(self, rows: int) -> Buffers:
         x = np.empty((rows, self.volumes[0].channels, *self.patch), np.int16)

@@ -50,13 +50,10 @@ class BrickCache:
                 return
             self._bricks[key] = data
             self.nbytes += len(data)
-            self._shrink()
-
-    def resize(self, capacity: int) -> None:
-        """Another capacity inside what was reserved: a part is lent to the caches of other processes."""
-        with self._lock:
-            self.capacity = capacity
-            self._shrink()
+            while self.nbytes > self.capacity:
+                _, old = self._bricks.popitem(last=False)
+                self.nbytes -= len(old)
+            self._ledger.use("ram", OWNER, self.nbytes)
 
     def drop(self, volume: str) -> None:
         """Forgets the bricks of a volume."""
@@ -64,12 +61,6 @@ class BrickCache:
             for key in [key for key in self._bricks if key[0] == volume]:
                 self.nbytes -= len(self._bricks.pop(key))
             self._ledger.use("ram", OWNER, self.nbytes)
-
-    def _shrink(self) -> None:
-        while self.nbytes > self.capacity:
-            _, old = self._bricks.popitem(last=False)
-            self.nbytes -= len(old)
-        self._ledger.use("ram", OWNER, self.nbytes)
 
 
 class StoredVolume:
@@ -84,9 +75,8 @@ class StoredVolume:
         shape: voxels `(D, H, W)`.
         organs, overlaps, scales: see `RawCase`.
         affine: float64 `[4, 4]`.
-        counts: group → number of its positions; see `bricks.groups`.
         voxels: group → number of its voxels, of groups that share no voxel and together are all that is
-            annotated: the organs, or `=value` where organs overlap.
+            annotated: the organs, or `=value` where organs overlap; see `bricks.groups`.
         closed: nothing more may be read.
     """
 
@@ -94,7 +84,6 @@ class StoredVolume:
         self.key, self.path, self.cache, self.closed = key, path, cache, False
         self._header, self._start = bricks.read_header(path)
         self.channels = self._header.shape[0]
-        self.counts = {group: count for group, (_, count, _) in self._header.positions.items()}
         apart = bool(self._header.overlaps)
         self.voxels = {g: n for g, n in self._header.voxels.items() if g.startswith("=") == apart}
         self.digest, self.organs = self._header.digest, self._header.organs
@@ -119,8 +108,12 @@ class StoredVolume:
         self.closed = True
         self.cache.drop(self.key)
 
+    def count(self, group: str) -> int:
+        """How many positions there are of a group; nothing is read."""
+        return self._header.positions[group][1]
+
     def positions(self, group: str) -> npt.NDArray[np.uint16]:
-        """Voxels of an organ, or of another group of `counts`, `[n, 3]`, at most `bricks.POSITIONS`.
+        """Voxels of a group `[n, 3]`, at most `bricks.POSITIONS`.
 
         Raises:
             DataError: the volume is closed, or its file is gone or damaged.

@@ -16,6 +16,7 @@ from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import format_bytes
 from lifelong_ct.data import readers
+from lifelong_ct.data.loading.budget import CACHES, DECODING, QUEUE, needs
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import RunOptions
 
@@ -27,8 +28,8 @@ LEAST_SHARE = 0.1
 """Compressed bytes of a volume over its raw ones, at best."""
 VOXEL_BYTES = 3
 """int16 image and uint8 label."""
-QUEUE, CHECKPOINTS, STATE = "read-ahead queue", "checkpoints", "weights, gradients, optimizer"
-RESERVED = (("ram", QUEUE), ("disk", CHECKPOINTS), ("gpu", STATE))
+CHECKPOINTS, STATE = "checkpoints", "weights, gradients, optimizer"
+RESERVED = (("ram", QUEUE), ("ram", DECODING), ("disk", CHECKPOINTS), ("gpu", STATE))
 """Demands that nobody else admits."""
 
 
@@ -64,13 +65,24 @@ def demands(
     weights = parameter_bytes(model)
     declared = [(type(plugin).__name__, plugin.declared_bytes(weights)) for plugin in plugins]
     kept = sum(own.get("gpu", 0) + own.get("exemplars", 0) for _, own in declared)
-    batch = options.trainer.batch_size * math.prod(options.stream.patch) * VOXEL_BYTES
+    reading = needs(
+        options.stream.patch,
+        options.trainer.batch_size,
+        read_ahead=options.data.read_ahead,
+        workers=options.data.workers,
+        kind=options.data.worker_kind,
+        cache=MIN_CACHE,
+        channels=channels(model),
+    )
+    caches = [Demand("ram", CACHES, reading[CACHES], "the smallest that serve")] if CACHES in reading else []
     keep = options.trainer.keep_checkpoints + 1
     at_once = [options.stream.hospitals] if options.data.keep == "all" else groups
     volumes = max(sum(least_bytes(hospital, options) for hospital in group) for group in at_once)
     return [
         Demand("ram", "brick cache", MIN_CACHE, "the smallest that serves"),
-        Demand("ram", QUEUE, batch * (options.data.read_ahead + options.data.workers), "batches in flight"),
+        *caches,
+        Demand("ram", QUEUE, reading[QUEUE], f"batches of {options.data.workers} workers and the next ones"),
+        Demand("ram", DECODING, reading[DECODING], f"what {options.data.workers} workers read"),
         Demand("disk", CHECKPOINTS, keep * (3 * weights + kept + (1 << 20)), f"{keep} at once"),
         Demand("disk", "volume store", volumes, f"at best {LEAST_SHARE:.0%} of the raw bytes of a round"),
         Demand("gpu", STATE, STATE_COPIES * weights, "with the two moments of Adam"),
@@ -138,9 +150,14 @@ def check_size(model: nn.Module, size: Sequence[int], key: str) -> None:
     )
 
 
+def channels(model: nn.Module) -> int:
+    """Channels of the images that a network takes."""
+    return int(next(p for p in model.parameters() if p.ndim == 5).shape[1])
+
+
 def _refusal(model: nn.Module, size: Sequence[int]) -> str | None:
-    first = next(p for p in model.parameters() if p.ndim == 5)
-    patch = torch.zeros((1, first.shape[1], *size), dtype=torch.int16, device=first.device)
+    device = next(model.parameters()).device
+    patch = torch.zeros((1, channels(model), *size), dtype=torch.int16, device=device)
     was_training = model.training
     try:
         with torch.no_grad():

@@ -6,11 +6,24 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
 
-QUEUE, DECODING = "read-ahead queue", "decoding"
+KINDS = ("thread", "process")
+QUEUE, DECODING, CACHES = "read-ahead queue", "decoding", "worker caches"
 _BRICK = 64**3
 """Voxels of the largest brick."""
+
+
+def checked_kind(kind: str) -> str:
+    """A kind of worker.
+
+    Raises:
+        LifelongCTError: an unknown one.
+    """
+    if kind not in KINDS:
+        raise LifelongCTError(f"worker_kind={kind!r} is unknown", "data.worker_kind", "use thread or process")
+    return kind
 
 
 def batch_bytes(patch: Sequence[int], batch: int, channels: int = 1, code_bytes: int = 1) -> int:
@@ -24,7 +37,8 @@ def needs(
     *,
     read_ahead: int,
     workers: int,
-    processes: bool,
+    kind: str = "thread",
+    cache: int = 0,
     channels: int = 1,
     code_bytes: int = 1,
 ) -> dict[str, int]:
@@ -32,23 +46,26 @@ def needs(
 
     The queue: `read_ahead + workers` batches, the one handed out among them, and the one before it, which the
     caller still has when it asks for the next. With processes these are slots of shared memory, and what is handed
-    out is a copy. Decoding, per worker: the box that is read, and one brick, compressed and not.
+    out is a copy, and they have caches. Decoding, per worker: the box that is read, and one brick, compressed and
+    not.
 
     Args:
         patch: voxels per axis.
         batch: patches.
         read_ahead: batches.
         workers: threads or processes.
-        processes: whether they are processes.
+        kind: `thread` or `process`.
+        cache: bytes of the caches of all processes.
         channels: of the image.
         code_bytes: per voxel of `y`.
     """
     one = batch_bytes(patch, batch, channels, code_bytes)
     voxel = 2 * channels + 2  # a label may have two bytes
-    return {
-        QUEUE: one * (read_ahead + workers + (2 if processes else 1)),
+    wanted = {
+        QUEUE: one * (read_ahead + workers + (2 if kind == "process" else 1)),
         DECODING: workers * voxel * (math.prod(patch) + 2 * _BRICK),
     }
+    return {**wanted, CACHES: cache} if kind == "process" else wanted
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class Flow:
         draws = self.centres(step)
         pending = self._pending[step] = _Pending(step, draws, self.readers.buffers(len(draws)))
         for row, draw in enumerate(draws):
-            self.readers.submit(Task(step, row, draw.index, draw.centre), pending.buffers)
+            self.readers.submit(Task(step, row, draw.volume, draw.centre), pending.buffers)
 
     def _receive(self, step: int) -> Ready:
         pending = self._pending[step]

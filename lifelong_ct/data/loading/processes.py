@@ -30,7 +30,14 @@ _START = (
     "import sys; sys.path[:] = sys.argv[3:]\n"
     "from lifelong_ct.data.loading.worker import main; main()"
 )  # not `multiprocessing`: it imports the caller's script again, and torch with it
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS", "BLOSC_NTHREADS")
+_START_SECONDS = 300
+_ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_MAX_THREADS",
+    "BLOSC_NTHREADS",
+)
 
 
 @dataclass
@@ -86,6 +93,8 @@ class ProcessReaders:
                 share = _share([v for _, v in mine], [v for _, v in volumes], capacity)
                 self._children.append(_start(self._ring.handle, timeout))
                 self._send(worker, {**common, **_job(mine, luts), "capacity": share})
+            for worker in range(workers):
+                self._await_start(worker)
         except BaseException:
             self.stop()
             raise
@@ -104,10 +113,8 @@ class ProcessReaders:
         worker = self._owner[task.volume]
         self._children[worker].tasks.append(task)
         centre = task.centre
-        chosen = [centre.group, int(centre.index)] if isinstance(centre, At) else [int(c) for c in centre]
-        self._send(
-            worker, {"volume": task.volume, "row": task.row, "slot": buffers.slot, "centre": chosen}
-        )
+        chosen = [centre.group, int(centre.number)] if isinstance(centre, At) else [int(c) for c in centre]
+        self._send(worker, {"volume": task.volume, "row": task.row, "slot": buffers.slot, "centre": chosen})
 
     def collect(self, seconds: float) -> list[Done]:
         """See `Readers`."""
@@ -155,6 +162,13 @@ class ProcessReaders:
         except OSError as error:
             raise self._died(worker) from error
 
+    def _await_start(self, worker: int) -> None:
+        """Importing takes a second, on a busy machine many: that is no hang."""
+        ready, _, _ = select.select([self._children[worker].connection], [], [], _START_SECONDS)
+        if not ready:
+            raise hung(worker, "before its first case", _START_SECONDS)
+        self._lines(worker)
+
     def _lines(self, worker: int) -> list[bytes]:
         child = self._children[worker]
         try:
@@ -181,7 +195,9 @@ class ProcessReaders:
         with suppress(subprocess.TimeoutExpired):
             child.process.wait(self._timeout)
         how, fix = _cause(child)
-        return DataError(f"worker {worker} {how} while it read a patch", self._case(child), fix, "worker_died")
+        return DataError(
+            f"worker {worker} {how} while it read a patch", self._case(child), fix, "worker_died"
+        )
 
 
 def _start(ring: int, timeout: float) -> _Child:
@@ -204,7 +220,12 @@ def _start(ring: int, timeout: float) -> _Child:
 def _job(volumes: Sequence[tuple[int, StoredVolume]], luts: Mapping[int, np.ndarray]) -> dict[str, Any]:
     tables: dict[tuple[int, ...], int] = {}
     listed = {
-        str(i): [v.key, str(v.path.absolute()), v.digest, tables.setdefault(tuple(luts[i].tolist()), len(tables))]
+        str(i): [
+            v.key,
+            str(v.path.absolute()),
+            v.digest,
+            tables.setdefault(tuple(luts[i].tolist()), len(tables)),
+        ]
         for i, v in volumes
     }
     return {"volumes": listed, "luts": [list(table) for table in tables]}

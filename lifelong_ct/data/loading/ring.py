@@ -6,7 +6,6 @@ import math
 import mmap
 import os
 import tempfile
-from contextlib import suppress
 
 import numpy as np
 
@@ -53,10 +52,10 @@ class Ring:
         return Buffers(x[:rows], y[:rows], number)
 
     def close(self) -> None:
-        """Gives the memory up, as soon as the last view of it is gone."""
+        """Gives the memory up, as soon as the last view of it is gone: the map is not closed, since arrays do not
+        keep it open and a view would then point nowhere."""
         os.close(self.handle)
-        with suppress(BufferError):  # a traceback may still have one
-            self._map.close()
+        del self._map
 
 
 def _up(nbytes: int) -> int:

@@ -109,6 +109,7 @@ def main() -> None:
     worker = Worker(json.loads(lines.readline()), int(sys.argv[2]))
     messages: Messages = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(lines, messages), daemon=True).start()
+    connection.sendall(b"ready\n")
     while True:
         reply = answer(worker, messages.get())
         if reply is not None:

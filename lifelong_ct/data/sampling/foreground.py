@@ -31,5 +31,5 @@ class Foreground:
         ends = np.cumsum([volume.voxels[group] for group in groups])
         if len(ends) and ends[-1] and rng.random() < self.foreground:
             group = groups[int(np.searchsorted(ends, rng.integers(ends[-1]), side="right"))]
-            return At(group, int(rng.integers(volume.counts[group])))
+            return At(group, int(rng.integers(volume.count(group))))
         return anywhere(volume, rng)

@@ -24,8 +24,8 @@ class OrganBalanced:
 
     def centre(self, volume: Sampled, rng: np.random.Generator) -> Centre:
         """See `SamplingPolicy`."""
-        shown = [organ for organ in volume.organs if volume.counts[organ]]
+        shown = [organ for organ in volume.organs if volume.count(organ)]
         if shown and rng.random() < self.foreground:
             organ = shown[rng.integers(len(shown))]
-            return At(organ, int(rng.integers(volume.counts[organ])))
+            return At(organ, int(rng.integers(volume.count(organ))))
         return anywhere(volume, rng)

@@ -14,11 +14,11 @@ Corner = tuple[int, int, int]
 
 
 class At(NamedTuple):
-    """Position number `index` of a group of voxels. A policy names it by its number; whoever reads the volume
+    """Position `number` of a group of voxels. A policy names it by its number; whoever reads the volume
     looks it up, so that drawing reads nothing."""
 
     group: str
-    index: int
+    number: int
 
 
 Centre = At | Corner
@@ -40,12 +40,11 @@ class Sampled(Protocol):
         """Annotated organs."""
 
     @property
-    def counts(self) -> Mapping[str, int]:
-        """Group → number of its positions, a bounded sample of its voxels. Every organ is a group."""
-
-    @property
     def voxels(self) -> Mapping[str, int]:
         """Group → number of its voxels, of groups that share no voxel and together are all that is annotated."""
+
+    def count(self, group: str) -> int:
+        """How many positions there are of a group, a bounded sample of its voxels. Every organ is a group."""
 
     def positions(self, group: str) -> npt.NDArray[np.integer]:
         """The positions of a group `[n, 3]`."""
@@ -73,7 +72,7 @@ def anywhere(volume: Sampled, rng: np.random.Generator) -> Corner:
 def resolve(volume: Sampled, centre: Centre) -> Corner:
     """The voxel that a policy chose."""
     if isinstance(centre, At):
-        d, h, w = (int(i) for i in volume.positions(centre.group)[centre.index])
+        d, h, w = (int(i) for i in volume.positions(centre.group)[centre.number])
         return d, h, w
     return centre
 

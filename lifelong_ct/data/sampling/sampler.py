@@ -17,7 +17,7 @@ from lifelong_ct.data.sampling.schedules import Epochs, OnePass, Schedule
 class Draw(NamedTuple):
     """One patch: the index of its volume, and its centre."""
 
-    index: int
+    volume: int
     centre: Centre
 
 
@@ -97,9 +97,7 @@ class PatchSampler:
 
     def _draw(self, number: int) -> Draw:
         index = self._ranked[self.schedule.rank(number, len(self.volumes), self.keys)]
-        return Draw(
-            index, self.policy.centre(self.volumes[index], generator(*self.keys, "patch", number))
-        )
+        return Draw(index, self.policy.centre(self.volumes[index], generator(*self.keys, "patch", number)))
 
     def _start(self, index: int, centre: Centre) -> Corner:
         volume = self.volumes[index]
