@@ -15,6 +15,11 @@ from lifelong_ct.core.identity import Identity, Redactor
 PATH_KEYS = ("root", "manifest", "anatomy")
 UNHASHED = ("paths", "reporter", "group")
 """Groups that do not change what a run computes."""
+UNHASHED_KEYS = {
+    "trainer": ("stop_after", "keep_checkpoints"),
+    "data": ("cache", "workers", "worker_kind", "read_ahead", "timeout"),
+}
+"""Keys of other groups that do not either: a run may go on with other workers."""
 
 
 def redactor(config: Mapping[str, Any], identity: Identity) -> Redactor:
@@ -54,9 +59,8 @@ def public(config: Mapping[str, Any], neutral: Mapping[str, Any], redact: Redact
 def configuration_hash(neutral: Mapping[str, Any]) -> str:
     """8 hex digits that identify what a run computes, wherever its folders are."""
     kept: dict[str, Any] = {key: value for key, value in neutral.items() if key not in UNHASHED}
-    kept["trainer"] = {
-        k: v for k, v in kept["trainer"].items() if k not in ("stop_after", "keep_checkpoints")
-    }
+    for group, keys in UNHASHED_KEYS.items():
+        kept[group] = {k: v for k, v in (kept.get(group) or {}).items() if k not in keys}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 

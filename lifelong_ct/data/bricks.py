@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ class Header:
         affine: `[4][4]`, voxel index → mm.
         digest: xxh3-128 of voxels, labels and organs.
         bricks: per brick: offset, bytes of the image, bytes of the label, xxh3-64 of both.
-        positions: organ → offset and number of its positions, xxh3-64 of them.
+        positions: group → offset and number of its positions, xxh3-64 of them; see `groups`.
+        voxels: group → how many voxels it really has.
     """
 
     shape: tuple[int, int, int, int]
@@ -55,6 +56,7 @@ class Header:
     digest: str
     bricks: tuple[tuple[int, int, int, str], ...]
     positions: dict[str, tuple[int, int, str]]
+    voxels: dict[str, int] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
@@ -82,6 +84,15 @@ class Header:
             yield int(np.ravel_multi_index(at, self.counts))
 
 
+def groups(organs: tuple[str, ...], overlaps: tuple[tuple[int, ...], ...]) -> dict[str, list[int]]:
+    """Sets of label values whose positions are kept: each organ's under its name. Where organs overlap also each
+    value alone, as `=value`: only these sets share no voxel."""
+    named = {organ: local_ids(organ, organs, overlaps) for organ in organs}
+    if overlaps:
+        named.update({f"={value}": [value] for value in range(1, 1 + len(organs) + len(overlaps))})
+    return named
+
+
 def pack(raw: RawCase) -> bytes:
     """The whole file of a case that is on the grid to be stored."""
     image = raw.image if raw.image.ndim == 4 else raw.image[None]
@@ -103,12 +114,13 @@ def pack(raw: RawCase) -> bytes:
         table.append((offset, len(one), len(two), xxhash.xxh3_64_hexdigest(one + two)))
         offset += len(one) + len(two)
     positions: dict[str, tuple[int, int, str]] = {}
-    for organ in organs:
-        found = _positions(label, local_ids(organ, organs, overlaps)).astype("<u2")
-        parts.append(found.tobytes())
-        positions[organ] = (offset, len(found), xxhash.xxh3_64_hexdigest(parts[-1]))
+    voxels: dict[str, int] = {}
+    for group, values in groups(organs, overlaps).items():
+        found, voxels[group] = _positions(label, values)
+        parts.append(found.astype("<u2").tobytes())
+        positions[group] = (offset, len(found), xxhash.xxh3_64_hexdigest(parts[-1]))
         offset += len(parts[-1])
-    header = {**vars(draft), "bricks": table, "positions": positions}
+    header = {**vars(draft), "bricks": table, "positions": positions, "voxels": voxels}
     text = json.dumps({k: v for k, v in header.items() if k != "counts"}).encode()
     prefix = MAGIC + len(text).to_bytes(8, "little") + xxhash.xxh3_64_digest(text)
     return b"".join((prefix, text, *parts))
@@ -128,6 +140,8 @@ def read_header(path: Path) -> tuple[Header, int]:
     if not text or xxhash.xxh3_64_digest(text) != prefix[16:24]:
         raise damaged(path)
     raw = json.loads(text)
+    if "voxels" not in raw:  # written before they were counted
+        raise damaged(path)
     header = Header(
         tuple(raw["shape"]),
         raw["brick"],
@@ -138,7 +152,8 @@ def read_header(path: Path) -> tuple[Header, int]:
         tuple(tuple(row) for row in raw["affine"]),
         raw["digest"],
         tuple((o, a, b, s) for o, a, b, s in raw["bricks"]),
-        {organ: (o, n, s) for organ, (o, n, s) in raw["positions"].items()},
+        {group: (o, n, s) for group, (o, n, s) in raw["positions"].items()},
+        raw["voxels"],
     )
     if total != 24 + length + header.nbytes:
         raise damaged(path)
@@ -174,8 +189,10 @@ def read_range(path: Path, offset: int, length: int) -> bytes:
 def unpack(data: bytes, image_bytes: int, channels: int, box: tuple[Corner, Corner], label_dtype: str) -> Any:
     """One brick: int16 `[C, d, h, w]` and labels `[d, h, w]`."""
     shape = tuple(b - a for a, b in zip(*box, strict=True))
-    image = np.frombuffer(blosc2.decompress2(data[:image_bytes]), np.int16).reshape(channels, *shape)
-    label = np.frombuffer(blosc2.decompress2(data[image_bytes:]), label_dtype).reshape(shape)
+    view = memoryview(data)  # a context of several threads costs more than the brick
+    image = np.frombuffer(blosc2.decompress2(view[:image_bytes], nthreads=1), np.int16)
+    label = np.frombuffer(blosc2.decompress2(view[image_bytes:], nthreads=1), label_dtype).reshape(shape)
+    image = image.reshape(channels, *shape)
     return image, label
 
 
@@ -211,9 +228,11 @@ def _compress(array: np.ndarray, how: dict[str, Any]) -> bytes:
     return blosc2.compress2(array.tobytes(), cparams=blosc2.CParams(typesize=array.itemsize, **how))
 
 
-def _positions(label: np.ndarray, values: list[int]) -> np.ndarray:
-    """At most `POSITIONS` voxels `[n, 3]` with these values, evenly spread in memory order."""
+def _positions(label: np.ndarray, values: list[int]) -> tuple[np.ndarray, int]:
+    """At most `POSITIONS` voxels `[n, 3]` with these values, evenly spread in memory order, and how many
+    there are."""
     flat = np.flatnonzero(label == values[0] if len(values) == 1 else np.isin(label, values))
-    if len(flat) > POSITIONS:
-        flat = flat[np.linspace(0, len(flat) - 1, POSITIONS).astype(np.int64)]
-    return np.stack(np.unravel_index(flat, label.shape), axis=1)
+    total = len(flat)
+    if total > POSITIONS:
+        flat = flat[np.linspace(0, total - 1, POSITIONS).astype(np.int64)]
+    return np.stack(np.unravel_index(flat, label.shape), axis=1), total

@@ -10,9 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data import bricks
 from lifelong_ct.data.bricks import Corner
+
+OWNER = "brick cache"
 
 
 class BrickCache:
@@ -31,7 +34,7 @@ class BrickCache:
         self._bricks: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._lock = threading.Lock()
         self.nbytes = 0
-        ledger.admit("ram", "brick cache", capacity)
+        ledger.admit("ram", OWNER, capacity)
 
     def get(self, key: tuple[str, int]) -> bytes | None:
         """The brick, if it is here."""
@@ -50,31 +53,39 @@ class BrickCache:
             while self.nbytes > self.capacity:
                 _, old = self._bricks.popitem(last=False)
                 self.nbytes -= len(old)
-            self._ledger.use("ram", "brick cache", self.nbytes)
+            self._ledger.use("ram", OWNER, self.nbytes)
 
     def drop(self, volume: str) -> None:
         """Forgets the bricks of a volume."""
         with self._lock:
             for key in [key for key in self._bricks if key[0] == volume]:
                 self.nbytes -= len(self._bricks.pop(key))
-            self._ledger.use("ram", "brick cache", self.nbytes)
+            self._ledger.use("ram", OWNER, self.nbytes)
 
 
 class StoredVolume:
-    """A volume that is opened; what is held of it is its header and positions as they are asked for.
+    """A volume that is opened; what is held of it is its header, the rest is in the cache.
 
     Attributes:
         key: name in the store.
+        path: its file.
+        cache: of its bricks and positions.
         digest: of its content.
+        channels: of the image.
         shape: voxels `(D, H, W)`.
         organs, overlaps, scales: see `RawCase`.
         affine: float64 `[4, 4]`.
+        voxels: group → number of its voxels, of groups that share no voxel and together are all that is
+            annotated: the organs, or `=value` where organs overlap; see `bricks.groups`.
+        closed: nothing more may be read.
     """
 
     def __init__(self, key: str, path: Path, cache: BrickCache) -> None:
-        self.key, self._path, self._cache = key, path, cache
+        self.key, self.path, self.cache, self.closed = key, path, cache, False
         self._header, self._start = bricks.read_header(path)
-        self._positions: dict[str, npt.NDArray[np.uint16]] = {}
+        self.channels = self._header.shape[0]
+        apart = bool(self._header.overlaps)
+        self.voxels = {g: n for g, n in self._header.voxels.items() if g.startswith("=") == apart}
         self.digest, self.organs = self._header.digest, self._header.organs
         self.overlaps, self.scales = self._header.overlaps, self._header.scales
         _, d, h, w = self._header.shape
@@ -87,19 +98,36 @@ class StoredVolume:
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
 
-    def positions(self, organ: str) -> npt.NDArray[np.uint16]:
-        """Voxels of an organ `[n, 3]`, at most `bricks.POSITIONS`."""
-        if organ not in self._positions:
-            offset, count, checksum = self._header.positions[organ]
-            data = self._checked(offset, 6 * count, checksum)
-            self._positions[organ] = np.frombuffer(data, "<u2").reshape(count, 3)
-        return self._positions[organ]
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file behind its header."""
+        return self._header.nbytes
+
+    def close(self) -> None:
+        """Ends every reading, for good: a stream that shows each case once has shown this one."""
+        self.closed = True
+        self.cache.drop(self.key)
+
+    def count(self, group: str) -> int:
+        """How many positions there are of a group; nothing is read."""
+        return self._header.positions[group][1]
+
+    def positions(self, group: str) -> npt.NDArray[np.uint16]:
+        """Voxels of a group `[n, 3]`, at most `bricks.POSITIONS`.
+
+        Raises:
+            DataError: the volume is closed, or its file is gone or damaged.
+        """
+        offset, count, checksum = self._header.positions[group]
+        place = -1 - list(self._header.positions).index(group)  # beside the bricks, which count from 0
+        data = self._cached(place, offset, 6 * count, checksum)
+        return np.frombuffer(data, "<u2").reshape(count, 3)
 
     def read(self, start: Corner, size: Corner) -> tuple[npt.NDArray[np.int16], np.ndarray]:
         """A box that lies inside: int16 `[C, d, h, w]` and local label ids `[d, h, w]`.
 
         Raises:
-            DataError: the file is gone or damaged.
+            DataError: the volume is closed, or its file is gone or damaged.
         """
         header = self._header
         image = np.empty((header.shape[0], *size), np.int16)
@@ -118,15 +146,22 @@ class StoredVolume:
         return image, label
 
     def _brick(self, index: int) -> bytes:
-        data = self._cache.get((self.key, index))
-        if data is None:
-            offset, one, two, checksum = self._header.bricks[index]
-            data = self._checked(offset, one + two, checksum)
-            self._cache.put((self.key, index), data)
-        return data
+        offset, one, two, checksum = self._header.bricks[index]
+        return self._cached(index, offset, one + two, checksum)
 
-    def _checked(self, offset: int, length: int, checksum: str) -> bytes:
-        data = bricks.read_range(self._path, self._start + offset, length)
-        if xxhash.xxh3_64_hexdigest(data) != checksum:
-            raise bricks.damaged(self._path)
+    def _cached(self, place: int, offset: int, length: int, checksum: str) -> bytes:
+        """Bytes of the file, from the cache where they are in it."""
+        if self.closed:
+            raise DataError(
+                f"the stored volume {self.key} is closed: its case has been shown",
+                f"case {self.digest}",
+                "data.schedule=one_pass reads each case once; use epochs or with_replacement to read it again",
+                "closed",
+            )
+        data = self.cache.get((self.key, place))
+        if data is None:
+            data = bricks.read_range(self.path, self._start + offset, length)
+            if xxhash.xxh3_64_hexdigest(data) != checksum:
+                raise bricks.damaged(self.path)
+            self.cache.put((self.key, place), data)
         return data

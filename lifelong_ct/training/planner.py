@@ -16,6 +16,7 @@ from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import format_bytes
 from lifelong_ct.data import readers
+from lifelong_ct.data.loading.budget import CACHES, DECODING, QUEUE, needs
 from lifelong_ct.data.readers.options import Shapes
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import RunOptions
@@ -26,8 +27,8 @@ STATE_COPIES = 4
 """Weights, gradients and the two moments of Adam."""
 LEAST_SHARE = 0.1
 """Compressed bytes of a volume over its raw ones, at best."""
-QUEUE, CHECKPOINTS, STATE = "read-ahead queue", "checkpoints", "weights, gradients, optimizer"
-RESERVED = (("ram", QUEUE), ("disk", CHECKPOINTS), ("gpu", STATE))
+CHECKPOINTS, STATE = "checkpoints", "weights, gradients, optimizer"
+RESERVED = (("ram", QUEUE), ("ram", DECODING), ("disk", CHECKPOINTS), ("gpu", STATE))
 """Demands that nobody else admits."""
 
 
@@ -63,15 +64,24 @@ def demands(
     weights = parameter_bytes(model)
     declared = [(type(plugin).__name__, plugin.declared_bytes(weights)) for plugin in plugins]
     kept = sum(own.get("gpu", 0) + own.get("exemplars", 0) for _, own in declared)
-    batch = (
-        options.trainer.batch_size * math.prod(options.stream.patch) * voxel_bytes(options.stream.channels)
+    reading = needs(
+        options.stream.patch,
+        options.trainer.batch_size,
+        read_ahead=options.data.read_ahead,
+        workers=options.data.workers,
+        kind=options.data.worker_kind,
+        cache=MIN_CACHE,
+        channels=options.stream.channels,
     )
+    caches = [Demand("ram", CACHES, reading[CACHES], "the smallest that serve")] if CACHES in reading else []
     keep = options.trainer.keep_checkpoints + 1
     at_once = [options.stream.hospitals] if options.data.keep == "all" else groups
     volumes = max(sum(least_bytes(hospital, options) for hospital in group) for group in at_once)
     return [
         Demand("ram", "brick cache", MIN_CACHE, "the smallest that serves"),
-        Demand("ram", QUEUE, batch * (options.data.read_ahead + options.data.workers), "batches in flight"),
+        *caches,
+        Demand("ram", QUEUE, reading[QUEUE], f"batches of {options.data.workers} workers and the next ones"),
+        Demand("ram", DECODING, reading[DECODING], f"what {options.data.workers} workers read"),
         Demand("disk", CHECKPOINTS, keep * (3 * weights + kept + (1 << 20)), f"{keep} at once"),
         Demand("disk", "volume store", volumes, f"at best {LEAST_SHARE:.0%} of the raw bytes of a round"),
         Demand("gpu", STATE, STATE_COPIES * weights, "with the two moments of Adam"),

@@ -45,6 +45,19 @@ def test_the_hash_ignores_places_and_pauses_and_knows_the_rest(tmp_path):
     config = _config(tmp_path)
     same = {**config, "paths": {}, "group": "x", "trainer": {**config["trainer"], "stop_after": 1}}
     other = {**config, "trainer": {**config["trainer"], "steps": 4}}
+    data = {
+        "cache": 1,
+        "workers": 2,
+        "worker_kind": "process",
+        "read_ahead": 9,
+        "timeout": 5,
+        "foreground": 0.5,
+    }
+    few = {"data": {"foreground": 0.5}}
+    assert privacy.configuration_hash({**config, "data": data}) == privacy.configuration_hash(
+        {**config, **few}
+    )
+    assert privacy.configuration_hash({**config, **few}) != privacy.configuration_hash(config)
     assert privacy.configuration_hash(config) == privacy.configuration_hash(same)
     assert privacy.configuration_hash(config) != privacy.configuration_hash(other)
 

@@ -63,7 +63,8 @@ def test_every_demand_by_hand(tmp_path):
     found = planner.demands(opts, [[h] for h in made.hospitals], plugins)
     assert rows(found) == {
         ("ram", "brick cache"): 4 * MIB,
-        ("ram", "read-ahead queue"): 4 * 8**3 * 3 * (5 + 3),
+        ("ram", "read-ahead queue"): 4 * 8**3 * 3 * (5 + 3 + 1),
+        ("ram", "decoding"): 3 * 4 * (8**3 + 2 * 64**3),
         ("disk", "checkpoints"): 2 * (3 * WEIGHTS + 300 + MIB),
         ("disk", "volume store"): int(30**3 * 3 * 0.1),
         ("gpu", "weights, gradients, optimizer"): 4 * WEIGHTS,
@@ -72,6 +73,18 @@ def test_every_demand_by_hand(tmp_path):
         ("ram", "Greedy"): 300,
     }
     assert planner.parameter_bytes(model()) == WEIGHTS - 4 * 2 * 5
+
+
+def test_reader_processes_have_slots_and_caches_of_their_own(tmp_path):
+    made = stream({"name": "a"})
+    found = {}
+    for kind in ("thread", "process"):
+        opts = options(made, tmp_path, data=DataOptions(read_ahead=5, workers=3, worker_kind=kind))
+        found[kind] = rows(planner.demands(opts, [made.hospitals], []))
+    batch = 2 * 8**3 * 3
+    assert found["process"]["ram", "read-ahead queue"] - found["thread"]["ram", "read-ahead queue"] == batch
+    assert found["process"]["ram", "worker caches"] == 4 * MIB
+    assert ("ram", "worker caches") not in found["thread"]
 
 
 @pytest.mark.parametrize(
@@ -230,8 +243,8 @@ def test_several_channels_are_counted_and_must_be_those_of_the_network(tmp_path)
     for made in (one, two):
         found = rows(planner.demands(options(made, tmp_path), [made.hospitals], []))
         needs.append((found["ram", "read-ahead queue"], found["disk", "volume store"]))
-    assert needs[0] == (2 * 8**3 * 3 * 3, int(30**3 * 3 * 0.1))
-    assert needs[1] == (2 * 8**3 * 5 * 3, int(30**3 * 5 * 0.1))
+    assert needs[0] == (2 * 8**3 * 3 * 4, int(30**3 * 3 * 0.1))
+    assert needs[1] == (2 * 8**3 * 5 * 4, int(30**3 * 5 * 0.1))
     net = SegmentationModel(UNet(3, 2, 4, channels=(4, 4), strides=(2,)), features=4)
     planner.check_size(net, (8, 8, 8), "stream.patch", 2)
     with pytest.raises(LifelongCTError, match="takes 2 channels, the scans of the stream have 3"):
