@@ -9,7 +9,7 @@ import numpy as np
 
 from lifelong_ct.data.readers import read_volume
 from lifelong_ct.data.readers.options import Shapes
-from lifelong_ct.data.scales import each_modality, to_int16
+from lifelong_ct.data.scales import Scaled, each_modality, to_int16
 from lifelong_ct.data.types import Grid, RawCase, Volume, bad_file
 
 
@@ -28,11 +28,11 @@ def read_image(paths: Path | Sequence[Path], modality: str = "CT", shapes: Shape
     files = list(paths) if isinstance(paths, Sequence) else [paths]
     kinds = each_modality(modality, len(files), str(files[0]))
     first = read_volume(files[0], shapes=shapes)
-    channels = [to_int16(files[0], first.voxels, kinds[0])]
+    channels = [_channel(files[0], first, kinds[0])]
     for path, kind in zip(files[1:], kinds[1:], strict=True):
         volume = read_volume(path, first, shapes)
         same_grid(path, volume, first)
-        channels.append(to_int16(path, volume.voxels, kind))
+        channels.append(_channel(path, volume, kind))
     voxels = [image for image, _ in channels]
     return RawCase(
         voxels[0] if len(files) == 1 else np.stack(voxels),
@@ -43,6 +43,13 @@ def read_image(paths: Path | Sequence[Path], modality: str = "CT", shapes: Shape
         original_affine=first.original_affine,
         original_shape=first.original_shape,
     )
+
+
+def _channel(path: Path, volume: Volume, modality: str) -> Scaled:
+    if volume.modality not in (None, modality):
+        what = f"its header says {volume.modality}, the case {modality}"
+        raise bad_file(path, what, "modality", f"write modality: {volume.modality}, or take the file out")
+    return to_int16(path, volume.voxels, modality)
 
 
 def same_grid(path: Path, volume: Volume, first: Grid) -> None:

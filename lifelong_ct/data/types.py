@@ -34,12 +34,14 @@ class Volume:
         affine: float64 `[4, 4]`, voxel index → mm.
         original_affine: of the file.
         original_shape: of the file.
+        modality: as the file says; None where it does not.
     """
 
     voxels: npt.NDArray[np.generic]
     affine: npt.NDArray[np.float64]
     original_affine: npt.NDArray[np.float64]
     original_shape: tuple[int, ...]
+    modality: str | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ warns of gaps and uneven steps.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def read_volume(path: Path, like: Grid | None = None) -> Volume:
     Pixels of the declared padding value become air in CT, 0 in what is no CT.
 
     Raises:
-        DataError: as `read_series`; or compressed, corrupt, too-large.
+        DataError: as `read_series`; or compressed, corrupt, too-large, rescale.
     """
     series = read_series(path)
     columns, rows, count = series.shape
@@ -50,9 +51,13 @@ def read_volume(path: Path, like: Grid | None = None) -> Volume:
         raise bad_file(path, what, "too-large", "crop it")
     _check_pixels(series)
     voxels = np.empty((count, rows, columns), np.float32)
-    for part, out in zip(series.slices, voxels, strict=True):
-        _fill(out, part)
-    return canonical(voxels.transpose(2, 1, 0), series.affine, series.shape)
+    lowest = min(_fill(out, part) for part, out in zip(series.slices, voxels, strict=True))
+    modality = series.slices[0].modality
+    if modality == "CT" and lowest >= 0:
+        what = f"its lowest value is {lowest:g}, air has -1000: its rescale is not that to HU"
+        raise bad_file(path, what, "rescale", "export it again from its source")
+    volume = canonical(voxels.transpose(2, 1, 0), series.affine, series.shape)
+    return replace(volume, modality=modality or None)
 
 
 def _check_pixels(series: Series) -> None:
@@ -75,8 +80,8 @@ def _check_pixels(series: Series) -> None:
             raise bad_file(part.path, "it ends before its last pixel", "corrupt", "copy it again")
 
 
-def _fill(out: npt.NDArray[np.float32], part: Slice) -> None:
-    """The numbers of one slice."""
+def _fill(out: npt.NDArray[np.float32], part: Slice) -> float:
+    """The numbers of one slice; the lowest that is no padding."""
     from pydicom.pixels import pixel_array
 
     hush()
@@ -90,5 +95,9 @@ def _fill(out: npt.NDArray[np.float32], part: Slice) -> None:
         raise bad_file(part.path, what, "corrupt", "copy it again")
     slope, intercept = part.rescale
     out[:] = stored * slope + intercept
-    if part.padding is not None:
-        out[(stored >= part.padding[0]) & (stored <= part.padding[1])] = AIR if part.modality == "CT" else 0
+    if part.padding is None:
+        return float(out.min())
+    padding = (stored >= part.padding[0]) & (stored <= part.padding[1])
+    lowest = float(out.min(where=~padding, initial=np.inf))
+    out[padding] = AIR if part.modality == "CT" else 0
+    return lowest

@@ -75,7 +75,7 @@ def test_a_voxel_is_where_the_standard_says(tmp_path):
     assert (x, y, z) == pytest.approx((100 - 2 * 0.7, 120 - 4 * 0.8, 40 + 3 * 2.5))
 
 
-@pytest.mark.parametrize(("slope", "intercept"), [(1, -1024), (2, -1000), (0.5, 10.25)])
+@pytest.mark.parametrize(("slope", "intercept"), [(1, -1024), (2, -1000), (0.5, -10.25)])
 @pytest.mark.parametrize("dtype", [np.int16, np.uint16])
 def test_numbers_are_hu(slope, intercept, dtype, tmp_path):
     pixels = stored(dtype=dtype) - (500 if dtype == np.int16 else 0)
@@ -256,6 +256,24 @@ def test_slices_of_another_size_are_refused(tmp_path):
     error = refused(tmp_path / "ct")
     assert error.code == "slice-mismatch"
     assert "size is 6, 8, that of the other slices 6, 7" in error.what
+
+
+@pytest.mark.parametrize("padding", [{}, {"PixelPaddingValue": 0}])
+def test_stored_numbers_that_nobody_rescaled_are_no_hu(padding, tmp_path):
+    pixels = stored()
+    pixels[:, 0, 0] = 0
+    write(tmp_path / "ct", pixels, RescaleIntercept=0, **padding)
+    error = refused(tmp_path / "ct")
+    assert error.code == "rescale"
+    assert "air has -1000" in error.what
+
+
+def test_the_modality_of_the_header_is_that_of_the_case(tmp_path):
+    write(tmp_path / "mr", stored(), Modality="MR")
+    with pytest.raises(DataError, match="header says MR, the case CT") as caught:
+        read_image(tmp_path / "mr")
+    assert caught.value.code == "modality"
+    assert read_image(tmp_path / "mr", "MR").image.dtype == np.int16
 
 
 def test_mr_needs_no_rescale(tmp_path):
