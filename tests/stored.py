@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,11 @@ def stuck(volume: StoredVolume) -> Iterator[None]:
 
 def children() -> list[int]:
     """Processes that this one started and that still run."""
-    own = Path(f"/proc/{os.getpid()}/task")
-    pids = [int(pid) for task in own.iterdir() for pid in (task / "children").read_text().split()]
-    return [pid for pid in pids if alive(pid)]
+    pids: list[str] = []
+    for task in Path(f"/proc/{os.getpid()}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            pids += (task / "children").read_text().split()
+    return [pid for pid in map(int, pids) if alive(pid)]
 
 
 def alive(pid: int) -> bool:

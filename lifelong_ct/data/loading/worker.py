@@ -117,7 +117,10 @@ def main() -> None:
 
 
 def _listen(lines: IO[bytes], messages: Messages) -> None:
-    """Also notices that nobody is there any more, while the other thread hangs in a read."""
-    for line in lines:
-        messages.put(json.loads(line))
-    os._exit(0)
+    """Also notices that nobody is there any more, while the other thread hangs in a read. What was not read there
+    makes an error of the end here."""
+    try:
+        for line in lines:
+            messages.put(json.loads(line))
+    finally:
+        os._exit(0)
