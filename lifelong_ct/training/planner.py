@@ -152,7 +152,7 @@ def check_size(model: nn.Module, size: Sequence[int], key: str) -> None:
 
 def channels(model: nn.Module) -> int:
     """Channels of the images that a network takes."""
-    return next((int(p.shape[1]) for p in model.parameters() if p.ndim == 5), 1)
+    return int(next(p for p in model.parameters() if p.ndim == 5).shape[1])
 
 
 def _refusal(model: nn.Module, size: Sequence[int]) -> str | None:
