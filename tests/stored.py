@@ -54,12 +54,20 @@ def stuck(volume: StoredVolume) -> Iterator[None]:
 
 
 def children() -> list[int]:
-    """Processes that this one started and that still run."""
+    """Reader processes of this one that still run."""
     pids: list[str] = []
     for task in Path(f"/proc/{os.getpid()}/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
             pids += (task / "children").read_text().split()
-    return [pid for pid in map(int, pids) if alive(pid)]
+    return [pid for pid in map(int, pids) if alive(pid) and b"loading.worker" in command(pid)]
+
+
+def command(pid: int) -> bytes:
+    """Its command line."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def alive(pid: int) -> bool:
