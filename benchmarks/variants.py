@@ -1,12 +1,13 @@
 """The loaders that are compared. Each yields patches for ever; with crops = k every visit of a volume gives k.
 
-Nobody augments, all draw half of the patches around a foreground voxel, and each gives what it gives at home:
-ours int16 and uint8 (the float is made on the device), MONAI float32 (label uint8 where tuned), nnU-Net
-float32 and int16.
+Nobody augments, all draw half of the patches around a foreground voxel, all end with the patch in the memory
+of a batch, and each gives what it gives at home: ours int16 and uint8 (the float is made on the device), MONAI
+float32 (label uint8 where tuned), nnU-Net float32 and int16.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,13 +155,22 @@ def _monai(setting: Setting, tuned: bool) -> tuple[list[Any], Any]:
 
 
 def _visits(data: Any, crop: Any, after: Callable[[], None] = lambda: None) -> Patches:
-    def patches(crops: int) -> Iterator[Any]:
-        crop.cropper.num_samples = crops
+    """A crop is a view of the cached tensor until batches are made: of two, as `monai.data.DataLoader` does it."""
+    from monai.data import list_data_collate
+
+    def visited() -> Iterator[Any]:
         order = np.random.default_rng(0)
         while True:
             for index in order.permutation(len(data)):
                 yield from data[int(index)]
             after()
+
+    def patches(crops: int) -> Iterator[Any]:
+        crop.cropper.num_samples = crops
+        stream = visited()
+        while True:
+            batch = list_data_collate(list(itertools.islice(stream, 2)))
+            yield from zip(batch["image"], batch["label"])
 
     return patches
 

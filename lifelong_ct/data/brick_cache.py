@@ -143,7 +143,7 @@ class BrickCache:
             cuts = [self._cut_window(n) if end <= self._size else None for n, end in zip(sizes, ends)]
             pin = self.pin
             self._ledger.use("ram", OWNER, self.nbytes)
-        spare = memoryview(np.empty(sum(n for n, cut in zip(sizes, cuts) if cut is None), np.uint8))
+        spare = np.empty(sum(n for n, cut in zip(sizes, cuts) if cut is None), np.uint8).data
         parts: list[tuple[memoryview, Segment | None]] = []
         for size, cut in zip(sizes, cuts):
             parts.append(cut or (spare[:size], None))
