@@ -15,6 +15,11 @@ from lifelong_ct.core.identity import Identity, Redactor
 PATH_KEYS = ("root", "manifest", "anatomy")
 UNHASHED = ("paths", "reporter", "group")
 """Groups that do not change what a run computes."""
+UNHASHED_KEYS = {
+    "trainer": ("stop_after", "keep_checkpoints"),
+    "data": ("cache", "workers", "worker_kind", "read_ahead", "timeout"),
+}
+"""Keys of other groups that do not either: a run may go on with other workers."""
 
 
 def redactor(config: Mapping[str, Any], identity: Identity) -> Redactor:
@@ -22,6 +27,7 @@ def redactor(config: Mapping[str, Any], identity: Identity) -> Redactor:
     redact = without_paths(config)
     for entry in hospitals(config):
         _hide_manifest(redact, _name(entry), entry, identity)
+        _hide_folders(redact, _name(entry), entry, identity)
     return redact
 
 
@@ -43,7 +49,7 @@ def without_paths(config: Mapping[str, Any]) -> Redactor:
 def public(config: Mapping[str, Any], neutral: Mapping[str, Any], redact: Redactor) -> dict[str, Any]:
     """What reports show: `neutral` (the configuration with placeholders for `paths`), redacted.
 
-    Manifests that stand in the configuration name patients, so only their size is shown.
+    Manifests and splits that stand in the configuration name patients, so only their size is shown.
     """
     shown = _redacted(_without_manifests(neutral), redact)
     assert isinstance(shown, dict)
@@ -53,9 +59,8 @@ def public(config: Mapping[str, Any], neutral: Mapping[str, Any], redact: Redact
 def configuration_hash(neutral: Mapping[str, Any]) -> str:
     """8 hex digits that identify what a run computes, wherever its folders are."""
     kept: dict[str, Any] = {key: value for key, value in neutral.items() if key not in UNHASHED}
-    kept["trainer"] = {
-        k: v for k, v in kept["trainer"].items() if k not in ("stop_after", "keep_checkpoints")
-    }
+    for group, keys in UNHASHED_KEYS.items():
+        kept[group] = {k: v for k, v in (kept.get(group) or {}).items() if k not in keys}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
@@ -102,6 +107,25 @@ def _hide_manifest(redact: Redactor, name: str, entry: Mapping[str, Any], identi
         redact.hide_root(os.path.commonpath(outside), name)
 
 
+def _hide_folders(redact: Redactor, name: str, entry: Mapping[str, Any], identity: Identity) -> None:
+    """Folders of DICOM are named after patients; so are the entries of a split."""
+    if entry.get("layout") != "dicom" or not entry.get("root"):
+        return
+    root = Path(entry["root"])
+    try:
+        folders = [path.relative_to(root) for path in root.glob(str(entry.get("series") or "*"))]
+    except (OSError, ValueError, NotImplementedError):  # its layout reports what is wrong
+        folders = []
+    for folder in folders:
+        pseudonym = identity.pseudonym(name, folder.as_posix())
+        redact.hide_words([(folder.as_posix(), pseudonym)])
+        redact.hide_path(root / folder, folder.parts[0], pseudonym, root)
+    split = entry.get("split")
+    for value in split.values() if isinstance(split, Mapping) else ():
+        for case in value if isinstance(value, list) else ():
+            redact.hide_words((part, identity.pseudonym(name, str(case))) for part in str(case).split("/"))
+
+
 def _name(entry: Mapping[str, Any]) -> str:
     return str(entry.get("name", "hospital"))
 
@@ -118,6 +142,7 @@ def _without_manifests(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
             k: f"<{len(v.get('cases', []))} cases>" if k == "manifest" and isinstance(v, Mapping)
+            else f"<{sum(map(len, v.values()))} entries>" if k == "split" and isinstance(v, Mapping)
             else _without_manifests(v)
             for k, v in value.items()
         }  # fmt: skip

@@ -16,7 +16,6 @@ from typing import Any
 
 import blosc2
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
@@ -51,7 +50,9 @@ class Header:
         overlaps, scales: see `RawCase`, as the label's values.
         affine: 16 numbers, voxel index → mm, row by row.
         digest: xxh3-128 of voxels, labels and organs.
-        counts: number of positions per organ.
+        counts: number of positions per group, see `groups`.
+        voxels: how many voxels each group really has.
+        top: the highest label.
         index: xxh3-64 of the index.
         nbytes: bytes that follow the header in the file.
         grid: bricks per axis.
@@ -66,6 +67,8 @@ class Header:
     affine: array[float]
     digest: str
     counts: array[int]
+    voxels: array[int]
+    top: int
     index: int
     nbytes: int
     grid: Corner
@@ -73,11 +76,16 @@ class Header:
     @property
     def index_bytes(self) -> int:
         """Bytes of the index, which comes first."""
-        return math.prod(self.grid) * _ROW.itemsize + 8 * len(self.organs)
+        return math.prod(self.grid) * _ROW.itemsize + 8 * len(self.counts)
 
-    def positions_at(self, organ: int) -> int:
-        """Where the positions of an organ begin, counted from the index; past the last, the bricks do."""
-        return self.index_bytes + 6 * sum(self.counts[:organ])
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups, in the order of `counts` and `voxels`."""
+        return _names(self.organs, self.overlaps)
+
+    def positions_at(self, group: int) -> int:
+        """Where the positions of a group begin, counted from the index; past the last, the bricks do."""
+        return self.index_bytes + 6 * sum(self.counts[:group])
 
 
 class Index:
@@ -94,7 +102,7 @@ class Index:
         self._ends = np.cumsum(self._rows["image"], dtype=np.int64) + np.cumsum(
             self._rows["label"], dtype=np.int64
         )
-        self._start = header.positions_at(len(header.organs))
+        self._start = header.positions_at(len(header.counts))
 
     def rows(self, numbers: Sequence[int]) -> list[tuple[int, int, int, int, int]]:
         """Per brick: offset from the index, bytes of image and labels, constant label, xxh3-64."""
@@ -102,6 +110,15 @@ class Index:
         image, label = rows["image"].astype(np.int64), rows["label"].astype(np.int64)
         starts = self._start + self._ends[list(numbers)] - image - label
         return list(zip(*(part.tolist() for part in (starts, image, label, rows["constant"], rows["check"]))))
+
+
+def groups(organs: tuple[str, ...], overlaps: tuple[tuple[int, ...], ...]) -> dict[str, list[int]]:
+    """Sets of label values whose positions are kept: each organ's under its name. Where organs overlap also each
+    value alone, as `=value`: only these sets share no voxel."""
+    named = {organ: local_ids(organ, organs, overlaps) for organ in organs}
+    if overlaps:
+        named.update({f"={value}": [value] for value in range(1, 1 + len(organs) + len(overlaps))})
+    return named
 
 
 def pack(raw: RawCase) -> bytes:
@@ -117,7 +134,7 @@ def pack(raw: RawCase) -> bytes:
         rows.append(
             (len(voxels), len(packed), 0 if packed else constant, xxhash.xxh3_64_intdigest(parts[-1]))
         )
-    found = [part.astype("<u2").tobytes() for part in _positions(label, raw.organs, raw.overlaps)]
+    found, voxels = _positions(label, groups(raw.organs, raw.overlaps).values())
     checks = np.array([xxhash.xxh3_64_intdigest(part) for part in found], "<u8")
     index = np.array(rows, _ROW).tobytes() + checks.tobytes()
     header = {
@@ -130,6 +147,8 @@ def pack(raw: RawCase) -> bytes:
         "affine": [float(v) for v in raw.affine.flat],
         "digest": digest(image, label, raw.organs, raw.overlaps),
         "counts": [len(part) // 6 for part in found],
+        "voxels": voxels,
+        "top": int(label.max()),
         "index": xxhash.xxh3_64_intdigest(index),
         "nbytes": len(index) + sum(map(len, found)) + sum(map(len, parts)),
     }
@@ -169,6 +188,8 @@ def read_header(path: Path) -> tuple[Header, int]:
         array("d", raw["affine"]),
         raw["digest"],
         array("H", raw["counts"]),
+        array("Q", raw["voxels"]),
+        raw["top"],
         raw["index"],
         raw["nbytes"],
         _shared(tuple(-(-n // b) for n, b in zip(raw["shape"][1:], raw["brick"], strict=True))),
@@ -258,18 +279,24 @@ def _compress(part: np.ndarray, how: dict[str, Any]) -> bytes:
     return blosc2.compress2(part.data, cparams=params)
 
 
-def _positions(
-    label: np.ndarray, organs: Sequence[str], overlaps: Sequence[Sequence[int]]
-) -> Iterator[npt.NDArray[np.int64]]:
-    """Per organ at most `POSITIONS` of its voxels `[n, 3]`, evenly spread in memory order."""
+def _positions(label: np.ndarray, sets: Iterable[list[int]]) -> tuple[list[bytes], list[int]]:
+    """Per set of values at most `POSITIONS` voxels, uint16 `[n, 3]`, evenly spread in memory order; and how many
+    there are."""
     anywhere = np.flatnonzero(label)
     values = label.reshape(-1)[anywhere]
-    for organ in organs:
-        ids = local_ids(organ, organs, overlaps)
+    found, totals = [], []
+    for ids in sets:
         flat = anywhere[values == ids[0] if len(ids) == 1 else np.isin(values, ids)]
+        totals.append(len(flat))
         if len(flat) > POSITIONS:
             flat = flat[np.linspace(0, len(flat) - 1, POSITIONS).astype(np.int64)]
-        yield np.stack(np.unravel_index(flat, label.shape), axis=1)
+        found.append(np.stack(np.unravel_index(flat, label.shape), axis=1).astype("<u2").tobytes())
+    return found, totals
+
+
+@lru_cache(maxsize=256)
+def _names(organs: tuple[str, ...], overlaps: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
+    return tuple(groups(organs, overlaps))
 
 
 @lru_cache(maxsize=4096)

@@ -32,7 +32,7 @@ class Unpack:
             lut = None
         self._lut, self._table = lut, None
         if lut is not None and lut.dtype == np.uint8 and header.label_dtype == "uint8":
-            self._table = lut.tobytes().ljust(256, b"\0")
+            self._table = lut.tobytes()[:256].ljust(256, b"\0")
         self._background = 0 if lut is None else int(lut[0])
         label[...] = self._background  # most bricks have no organ: theirs is done
         self._channels, self._brick = header.shape[0], header.brick
@@ -58,7 +58,7 @@ class Unpack:
             coded = wanted.tobytes().translate(self._table)
             wanted = np.frombuffer(coded, np.uint8).reshape(wanted.shape)
         elif self._lut is not None:
-            wanted = self._lut[wanted]
+            wanted = self._lut.take(wanted)
         self._label[to] = wanted
 
     def _views(self, shape: Corner) -> tuple[np.ndarray, np.ndarray]:

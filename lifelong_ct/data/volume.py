@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from lifelong_ct.core.errors import DataError
 from lifelong_ct.data import bricks
 from lifelong_ct.data.brick_cache import BrickCache, Entry, Pin
 from lifelong_ct.data.bricks import Corner
@@ -31,34 +32,51 @@ class StoredVolume:
 
     Attributes:
         key: name in the store.
-        digest: of its content.
+        cache: of its bricks and positions.
+        channels: of the image.
         shape: voxels `(D, H, W)`.
-        organs, overlaps, scales: see `RawCase`.
+        closed: nothing more may be read.
     """
 
-    __slots__ = ("_cache", "_header", "_path", "_start", "key", "shape")
+    __slots__ = ("_header", "_path", "_start", "cache", "channels", "closed", "key", "shape")
 
     def __init__(self, key: str, path: Path, cache: BrickCache) -> None:
-        self.key, self._path, self._cache = key, os.fspath(path), cache
+        self.key, self._path, self.cache, self.closed = key, os.fspath(path), cache, False
         self._header, self._start = bricks.read_header(path)
-        _, d, h, w = self._header.shape
+        self.channels, d, h, w = self._header.shape
         self.shape = (d, h, w)
 
     @property
+    def path(self) -> Path:
+        """Its file."""
+        return Path(self._path)
+
+    @property
     def digest(self) -> str:
+        """Hash of its content."""
         return self._header.digest
 
     @property
     def organs(self) -> tuple[str, ...]:
+        """See `RawCase`."""
         return self._header.organs
 
     @property
     def overlaps(self) -> tuple[tuple[int, ...], ...]:
+        """See `RawCase`."""
         return self._header.overlaps
 
     @property
     def scales(self) -> tuple[tuple[float, float], ...]:
+        """See `RawCase`."""
         return self._header.scales
+
+    @property
+    def voxels(self) -> dict[str, int]:
+        """Group → number of its voxels, of groups that share no voxel and together are all that is annotated:
+        the organs, or `=value` where organs overlap; see `bricks.groups`."""
+        first = len(self.organs) if self.overlaps else 0
+        return dict(zip(self._header.groups[first:], self._header.voxels[first:]))
 
     @property
     def affine(self) -> npt.NDArray[np.float64]:
@@ -71,21 +89,32 @@ class StoredVolume:
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
 
-    def count(self, organ: str) -> int:
-        """How many positions there are of an organ; nothing is read."""
-        return self._header.counts[self._header.organs.index(organ)]
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file behind its header."""
+        return self._header.nbytes
 
-    def positions(self, organ: str) -> npt.NDArray[np.uint16]:
-        """Voxels of an organ `[n, 3]`, at most `bricks.POSITIONS`.
+    def close(self) -> None:
+        """Ends every reading, for good: a stream that shows each case once has shown this one."""
+        self.closed = True
+        self.cache.drop(self.key)
+
+    def count(self, group: str) -> int:
+        """How many positions there are of a group; nothing is read."""
+        return self._header.counts[self._header.groups.index(group)]
+
+    def positions(self, group: str) -> npt.NDArray[np.uint16]:
+        """Voxels of a group `[n, 3]`, at most `bricks.POSITIONS`.
 
         Raises:
-            DataError: the file is gone or damaged.
+            DataError: the volume is closed, or its file is gone or damaged.
         """
-        number = self._header.organs.index(organ)
+        self._check_open()
+        number = self._header.groups.index(group)
         count = self._header.counts[number]
         if count == 0:
             return np.empty((0, 3), np.uint16)
-        base = self._cache.base(self.key)
+        base = self.cache.base(self.key)
         held, entry = self._find(base + _INDEX + 1 + number)
         if entry is None:
             held, index = self._index(base)
@@ -118,16 +147,20 @@ class StoredVolume:
             `image` and `label`.
 
         Raises:
-            DataError: the file is gone or damaged.
+            DataError: the volume is closed, or its file is gone or damaged.
+            IndexError: a label may come that `lut` does not have.
         """
+        self._check_open()
         header = self._header
+        if lut is not None and len(lut) <= header.top:
+            raise IndexError(f"label {header.top} of {len(lut)}")
         if image is None:
             image = np.empty((header.shape[0], *size), np.int16)
         if label is None:
             label = np.empty(size, header.label_dtype if lut is None else lut.dtype)
         unpack = Unpack(header, image, label, lut)
-        pin = self._cache.pin  # before the look-ups: what they find stays as it is until it is dropped
-        find, base = self._cache.entries.get, self._cache.base(self.key)
+        pin = self.cache.pin  # before the look-ups: what they find stays as it is until it is dropped
+        find, base = self.cache.entries.get, self.cache.base(self.key)
         missing: dict[int, Box] = {}
         for number, box in _boxes(header, start, size):
             entry = find(base + number)
@@ -142,10 +175,19 @@ class StoredVolume:
                 unpack(entry, *missing[number])
         return image, label
 
+    def _check_open(self) -> None:
+        if self.closed:
+            raise DataError(
+                f"the stored volume {self.key} is closed: its case has been shown",
+                f"case {self.digest}",
+                "data.schedule=one_pass reads each case once; use epochs or with_replacement to read it again",
+                "closed",
+            )
+
     def _find(self, key: int) -> tuple[Pin, Entry | None]:
         """A part that is in the cache, and what keeps it readable."""
-        pin = self._cache.pin
-        entry = self._cache.entries.get(key)
+        pin = self.cache.pin
+        entry = self.cache.entries.get(key)
         if entry is not None:
             entry.hit = True
         return pin, entry
@@ -158,12 +200,12 @@ class StoredVolume:
 
     def _part(self, key: int, offset: int, nbytes: int, check: int) -> tuple[Pin, Entry]:
         """Index or positions from the file."""
-        pin, [(view, segment)] = self._cache.take([nbytes])
+        pin, [(view, segment)] = self.cache.take([nbytes])
         bricks.read_into(self._path, [(self._start + offset, [view])])
         if xxhash.xxh3_64_intdigest(view) != check:
             raise bricks.damaged(self._path)
         entry = Entry(view, 0)
-        self._cache.keep([(key, entry, segment)])
+        self.cache.keep([(key, entry, segment)])
         return pin, entry
 
     def _load(self, base: int, numbers: Sequence[int]) -> Iterator[tuple[int, Entry]]:
@@ -177,7 +219,7 @@ class StoredVolume:
             while end < len(numbers) and (end == done or nbytes + rows[end][1] + rows[end][2] <= AT_ONCE):
                 nbytes += rows[end][1] + rows[end][2]
                 end += 1
-            pin, parts = self._cache.take([one + two for _, one, two, _, _ in rows[done:end]])
+            pin, parts = self.cache.take([one + two for _, one, two, _, _ in rows[done:end]])
             bricks.read_into(self._path, _runs(self._start, rows[done:end], [view for view, _ in parts]))
             read = []
             for number, (view, segment), (_, one, two, constant, check) in zip(
@@ -187,7 +229,7 @@ class StoredVolume:
                     raise bricks.damaged(self._path)
                 entry = Entry(view[:one], view[one:]) if two else Entry(view, constant)
                 read.append((base + number, entry, segment))
-            self._cache.keep(read)
+            self.cache.keep(read)
             yield from zip(numbers[done:end], (entry for _, entry, _ in read))
             del pin
             done = end

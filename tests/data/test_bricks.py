@@ -68,34 +68,14 @@ def test_every_box_is_the_slice_of_the_source(tmp_path, shape, channels, dtype, 
         assert (voxels.dtype, ids.dtype) == (np.int16, dtype)
 
 
-@pytest.mark.parametrize("lut_dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("codes", [[0, 1, 2, 3], [7, 3, 0, 250]])
-def test_labels_are_coded_on_the_way_into_a_batch(tmp_path, dtype, lut_dtype, codes):
-    image, label = arrays((40, 34, 70), 2, dtype)
-    label[:, :, :64][:32] = 1
-    volume = opened(write(tmp_path / "v", image, label), cache=1 << 22)
-    lut = np.array(codes, lut_dtype)
-    x = np.full((3, 2, 30, 20, 68), 5, np.int16)
-    y = np.full((3, 30, 22, 70), 9, lut_dtype)
-    volume.read((3, 5, 1), (30, 20, 68), x[1], y[1, :, 2:, 1:69], lut)
-    cut = (slice(3, 33), slice(5, 25), slice(1, 69))
-    np.testing.assert_array_equal(x[1], image[(slice(None), *cut)])
-    np.testing.assert_array_equal(y[1, :, 2:, 1:69], np.array(codes)[label[cut]])
-    assert (x[::2] == 5).all()
-    assert (y[::2] == 9).all()
-    assert (y[1, :, :2] == 9).all()
-    assert (y[1, :, :, [0, 69]] == 9).all()
-
-
 def test_a_brick_without_organs_stores_no_labels(tmp_path):
     image, label = arrays((32, 32, 128))
     label[:, :, :64] = 3
     path = write(tmp_path / "v", image, label)
     volume = opened(path, cache=1 << 24)
     volume.read((0, 0, 0), (32, 32, 128))
-    base = volume._cache.base(volume.key)
-    first, second = (volume._cache.entries[base + i] for i in range(2))
+    base = volume.cache.base(volume.key)
+    first, second = (volume.cache.entries[base + i] for i in range(2))
     assert first.label == 3
     assert isinstance(second.label, memoryview)
 
@@ -103,8 +83,8 @@ def test_a_brick_without_organs_stores_no_labels(tmp_path):
 def test_a_patch_reads_its_bricks_and_nothing_else(tmp_path):
     volume = opened(write(tmp_path / "v", *arrays((96, 64, 128))), cache=1 << 24)
     volume.read((31, 0, 0), (2, 32, 64))
-    base = volume._cache.base(volume.key)
-    assert {key - base for key in volume._cache.entries} == {0, 4, 1 << 30}  # grid 3 x 2 x 2, and the index
+    base = volume.cache.base(volume.key)
+    assert {key - base for key in volume.cache.entries} == {0, 4, 1 << 30}  # grid 3 x 2 x 2, and the index
 
 
 def test_an_open_volume_takes_a_kilobyte(tmp_path):
