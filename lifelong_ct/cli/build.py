@@ -18,6 +18,7 @@ from lifelong_ct.cli.instantiate import build
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.identity import Identity, Redactor
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.data.sampling import SamplingPolicy
 from lifelong_ct.streams.domain_incremental import DomainIncremental
 from lifelong_ct.training.options import (
     DataOptions,
@@ -106,7 +107,18 @@ class Blueprint:
             config_hash=self.hash,
             command=self.command,
             group=values.get("group"),
+            sampling=self._sampling(),
         )
+
+    def _sampling(self) -> SamplingPolicy:
+        policy = build(self.values["sampling"], "sampling")
+        if not callable(getattr(policy, "centre", None)):
+            raise LifelongCTError(
+                f"{type(policy).__name__} is no sampling policy",
+                "sampling._target_",
+                "give it centre(volume, rng); see lifelong_ct.data.sampling.policy.SamplingPolicy",
+            )
+        return policy
 
     def _plugins(self) -> list[SupervisedPlugin]:
         plugins = build(self.values["strategy"].get("plugins") or [], "strategy.plugins")

@@ -22,6 +22,11 @@ LISTS = ("test", "split", "patients")
 """Options of a hospital that name cases or patients."""
 UNHASHED = ("paths", "reporter", "group")
 """Groups that do not change what a run computes."""
+UNHASHED_KEYS = {
+    "trainer": ("stop_after", "keep_checkpoints"),
+    "data": ("cache", "workers", "worker_kind", "read_ahead", "timeout"),
+}
+"""Keys of other groups that do not either: a run may go on with other workers."""
 
 
 def redactor(config: Mapping[str, Any], identity: Identity) -> Redactor:
@@ -30,6 +35,7 @@ def redactor(config: Mapping[str, Any], identity: Identity) -> Redactor:
     for entry in hospitals(config):
         _hide_manifest(redact, _name(entry), entry, identity)
         _hide_names(redact, _name(entry), entry, identity)
+        _hide_folders(redact, _name(entry), entry, identity)
     return redact
 
 
@@ -60,9 +66,8 @@ def public(config: Mapping[str, Any], neutral: Mapping[str, Any], redact: Redact
 def configuration_hash(neutral: Mapping[str, Any]) -> str:
     """8 hex digits that identify what a run computes, wherever its folders are."""
     kept: dict[str, Any] = {key: value for key, value in neutral.items() if key not in UNHASHED}
-    kept["trainer"] = {
-        k: v for k, v in kept["trainer"].items() if k not in ("stop_after", "keep_checkpoints")
-    }
+    for group, keys in UNHASHED_KEYS.items():
+        kept[group] = {k: v for k, v in (kept.get(group) or {}).items() if k not in keys}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
@@ -133,6 +138,25 @@ def _named(value: Any) -> Iterator[str]:
             yield from _named(item)
         elif isinstance(item, str):
             yield item
+
+
+def _hide_folders(redact: Redactor, name: str, entry: Mapping[str, Any], identity: Identity) -> None:
+    """Folders of DICOM are named after patients; so are the entries of a split."""
+    if entry.get("layout") != "dicom" or not entry.get("root"):
+        return
+    root = Path(entry["root"])
+    try:
+        folders = [path.relative_to(root) for path in root.glob(str(entry.get("series") or "*"))]
+    except (OSError, ValueError, NotImplementedError):  # its layout reports what is wrong
+        folders = []
+    for folder in folders:
+        pseudonym = identity.pseudonym(name, folder.as_posix())
+        redact.hide_words([(folder.as_posix(), pseudonym)])
+        redact.hide_path(root / folder, folder.parts[0], pseudonym, root)
+    split = entry.get("split")
+    for value in split.values() if isinstance(split, Mapping) else ():
+        for case in value if isinstance(value, list) else ():
+            redact.hide_words((part, identity.pseudonym(name, str(case))) for part in str(case).split("/"))
 
 
 def _name(entry: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.identity import Identity, Redactor
 from lifelong_ct.core.units import parse_bytes
 from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.data.loading.budget import checked_kind
+from lifelong_ct.data.sampling import SamplingPolicy, make_schedule
+from lifelong_ct.data.sampling.policy import checked_share
 from lifelong_ct.evaluation.cases import Metric
 from lifelong_ct.streams.domain_incremental import DomainIncremental
 from lifelong_ct.training.augment import Augment
@@ -44,19 +48,24 @@ class DataOptions:
     keep: str = "current"
     cache: int | str = "256MiB"
     foreground: float = 0.67
+    schedule: str = "epochs"
+    patches_per_case: int = 8
     workers: int = 1
+    worker_kind: str = "thread"
     read_ahead: int = 2
+    timeout: float = 120
 
     def __post_init__(self) -> None:
         if self.keep not in ("current", "all"):
             raise LifelongCTError(f"keep={self.keep!r} is unknown", "data.keep", "use current or all")
         parse_bytes(self.cache, "data.cache")
-        if not 0 <= self.foreground <= 1:
-            raise LifelongCTError(
-                f"foreground={self.foreground}", "data.foreground", "write a share in [0, 1]"
-            )
-        for key in ("workers", "read_ahead"):
+        checked_share(self.foreground)
+        for key in ("workers", "read_ahead", "patches_per_case"):
             _at_least_one(getattr(self, key), key, "data")
+        make_schedule(self.schedule, self.patches_per_case)
+        checked_kind(self.worker_kind)
+        if not isinstance(self.timeout, (int, float)) or not 0 < self.timeout < math.inf:
+            raise LifelongCTError(f"timeout={self.timeout!r}", "data.timeout", "write seconds, such as 120")
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,7 @@ class RunOptions:
         redact: removes what is private from a text.
         reporters: options of `reporting`.
         group: name of the sweep.
+        sampling: where patches are centred; organs with equal right where None.
     """
 
     strategy: str
@@ -155,6 +165,7 @@ class RunOptions:
     config_hash: str = ""
     command: str = ""
     group: str | None = None
+    sampling: SamplingPolicy | None = None
 
 
 def _at_least_one(value: Any, key: str, group: str) -> None:

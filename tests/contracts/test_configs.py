@@ -1,6 +1,7 @@
 """Every YAML composes, and what has a target is built."""
 
 import pytest
+from drawn import Described, drawn, sampler
 
 from lifelong_ct.cli import compose
 from lifelong_ct.cli.conf import options
@@ -22,6 +23,18 @@ def test_composes(group, choice):
 def test_models_are_built(choice):
     config = compose.plain(compose.compose(compose.Request([f"model={choice}"])))
     assert build(config["model"], "model").grow(3)
+
+
+@pytest.mark.parametrize("choice", options()["sampling"])
+def test_sampling_policies_are_built_and_draw(choice):
+    """From a case without any organ, and from one with two of them, of which one is not seen."""
+    config = compose.plain(compose.compose(compose.Request([f"sampling={choice}", "data.foreground=0.25"])))
+    policy = build(config["sampling"], "sampling")
+    assert getattr(policy, "foreground", 0.25) == 0.25
+    for volume in (Described(), Described(liver=[[9, 8, 7]], spleen=[])):
+        draws = [[start for _, start in drawn(sampler([volume], policy=policy), 20)] for _ in range(2)]
+        assert draws[0] == draws[1]
+        assert len(set(draws[0])) > 5
 
 
 @pytest.mark.parametrize("choice", options()["loss"])
