@@ -7,12 +7,19 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.identity import Identity, Redactor
+from lifelong_ct.core.paths import below, is_url, open_path, read_bytes
+from lifelong_ct.data.layouts import open_layout
+from lifelong_ct.data.splits import SIDES
 
-PATH_KEYS = ("root", "manifest", "anatomy")
+FOLDER_KEYS = ("root", "anatomy")
+FILE_KEYS = ("manifest", "test", "split", "splits", "patients")
+LISTS = ("test", "split", "patients")
+"""Options of a hospital that name cases or patients."""
 UNHASHED = ("paths", "reporter", "group")
 """Groups that do not change what a run computes."""
 UNHASHED_KEYS = {
@@ -23,10 +30,11 @@ UNHASHED_KEYS = {
 
 
 def redactor(config: Mapping[str, Any], identity: Identity) -> Redactor:
-    """Knows the roots of a configuration, and the identifiers of its manifests even if those are broken."""
+    """Knows the roots of a configuration, and the identifiers of its hospitals even if those are broken."""
     redact = without_paths(config)
     for entry in hospitals(config):
         _hide_manifest(redact, _name(entry), entry, identity)
+        _hide_names(redact, _name(entry), entry, identity)
         _hide_folders(redact, _name(entry), entry, identity)
     return redact
 
@@ -39,10 +47,9 @@ def without_paths(config: Mapping[str, Any]) -> Redactor:
         if path:
             redact.hide_root(path, name)
     for entry in entries:
-        for value in (entry.get(key) for key in PATH_KEYS):
-            if isinstance(value, str):
-                path = Path(value)
-                redact.hide_root(path.parent if path.suffix else path, _name(entry))
+        for key in (*FOLDER_KEYS, *FILE_KEYS):
+            if isinstance(path := entry.get(key), str):
+                redact.hide_root(path if key in FOLDER_KEYS else path.rpartition("/")[0], _name(entry))
     return redact
 
 
@@ -51,7 +58,7 @@ def public(config: Mapping[str, Any], neutral: Mapping[str, Any], redact: Redact
 
     Manifests and splits that stand in the configuration name patients, so only their size is shown.
     """
-    shown = _redacted(_without_manifests(neutral), redact)
+    shown = _redacted(_without_names(neutral), redact)
     assert isinstance(shown, dict)
     return shown
 
@@ -78,7 +85,8 @@ def hospitals(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def _manifest_rows(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     manifest = entry.get("manifest")
     if isinstance(manifest, str):
-        manifest = _read(Path(entry.get("root") or "", manifest)) or _read(Path(manifest))
+        places = [below(open_path(entry["root"]), manifest)] if entry.get("root") else []
+        manifest = next(filter(None, map(_read, (*places, open_path(manifest)))), None)
     rows = manifest.get("cases", []) if isinstance(manifest, Mapping) else manifest
     return [row for row in rows or [] if isinstance(row, Mapping)]
 
@@ -86,7 +94,7 @@ def _manifest_rows(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _read(path: Path) -> Any:
     """A manifest as far as it can be read; its layout reports what is wrong with it."""
     try:
-        text = path.read_text(errors="replace")
+        text = read_bytes(path).decode(errors="replace")
         return list(csv.DictReader(text.splitlines())) if path.suffix == ".csv" else json.loads(text)
     except (OSError, ValueError):
         return None
@@ -99,12 +107,37 @@ def _hide_manifest(redact: Redactor, name: str, entry: Mapping[str, Any], identi
         pseudonym = identity.pseudonym(name, str(row.get("id") or row.get("patient")))
         redact.hide_words((str(row[key]), pseudonym) for key in ("id", "patient") if row.get(key))
         owner = str(row.get("patient") or row.get("id"))
-        for file in (Path(str(row[key])) for key in ("image", "label") if row.get(key)):
-            redact.hide_path(root / file, owner, pseudonym, root)
-            if file.is_absolute() and not file.is_relative_to(root):
-                outside.append(file.parent)
+        for file in (str(row[key]) for key in ("image", "label") if row.get(key)):
+            path = below(root, file)
+            redact.hide_path(path, owner, pseudonym, root)
+            if is_url(file):
+                redact.hide_root(str(path.parent), name)
+            elif os.path.isabs(file) and not path.is_relative_to(root):
+                outside.append(path.parent)
     if outside:
         redact.hide_root(os.path.commonpath(outside), name)
+
+
+def _hide_names(redact: Redactor, name: str, entry: Mapping[str, Any], identity: Identity) -> None:
+    """The identifiers that options name or a layout tells without looking at its cases, so that errors of its
+    listing show none."""
+    names = set(_named([entry.get(key) for key in LISTS]))
+    if isinstance(entry.get("root"), str) and "manifest" not in entry:
+        with suppress(Exception):  # whatever is wrong is reported when the hospital is opened
+            layout: Any = open_layout({key: value for key, value in entry.items() if key != "sharing"})
+            names |= set(layout.names()) if hasattr(layout, "names") else set()
+    redact.hide_words((each, identity.pseudonym(name, each)) for each in names)
+
+
+def _named(value: Any) -> Iterator[str]:
+    """Texts in nested lists and tables."""
+    if isinstance(value, Mapping):
+        yield from (key for key in value if key not in SIDES)
+    for item in value.values() if isinstance(value, Mapping) else value:
+        if isinstance(item, (list, tuple, Mapping)):
+            yield from _named(item)
+        elif isinstance(item, str):
+            yield item
 
 
 def _hide_folders(redact: Redactor, name: str, entry: Mapping[str, Any], identity: Identity) -> None:
@@ -134,19 +167,25 @@ def _root(entry: Mapping[str, Any]) -> Path:
     """Where the paths of a manifest start."""
     manifest = entry.get("manifest")
     if entry.get("root"):
-        return Path(entry["root"])
-    return Path(manifest).parent if isinstance(manifest, str) else Path()
+        return open_path(entry["root"])
+    return open_path(manifest).parent if isinstance(manifest, str) else Path()
 
 
-def _without_manifests(value: Any) -> Any:
+def _without_names(value: Any) -> Any:
+    """Without what names cases and patients."""
     if isinstance(value, Mapping):
-        return {
-            k: f"<{len(v.get('cases', []))} cases>" if k == "manifest" and isinstance(v, Mapping)
-            else f"<{sum(map(len, v.values()))} entries>" if k == "split" and isinstance(v, Mapping)
-            else _without_manifests(v)
-            for k, v in value.items()
-        }  # fmt: skip
-    return [_without_manifests(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {k: _counted(k, v) for k, v in value.items()}
+    return [_without_names(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _counted(key: str, value: Any) -> Any:
+    if key == "manifest" and isinstance(value, Mapping):
+        return f"<{len(value.get('cases', []))} cases>"
+    if key == "split" and isinstance(value, Mapping):
+        return {side: _counted(key, entries) for side, entries in value.items()}
+    if key in LISTS and isinstance(value, (list, tuple, Mapping)):
+        return f"<{len(value)} entries>"
+    return _without_names(value)
 
 
 def _redacted(value: Any, redact: Redactor) -> Any:

@@ -8,10 +8,13 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import write_bytes
+from lifelong_ct.core.paths import is_remote, is_url, open_path, private_words, spellings
 from lifelong_ct.core.types import Case
 
 KEY_FILE = "identity.key"
@@ -76,9 +79,12 @@ class Redactor:
         self._ready: tuple[re.Pattern[str] | None, WordIndex] | None = None
 
     def hide_root(self, root: str | os.PathLike[str], name: str) -> None:
-        """Hides a folder and what stands below it, as `<name>`. A relative one of a single word, such as
-        `data`, is hidden where something stands below it: alone it is a word."""
-        for path in {str(root), str(Path(root).absolute()), str(Path(root).resolve())}:
+        """Hides a folder or URL and what stands below it, as `<name>`. A relative one of a single word, such as
+        `data`, is hidden where something stands below it: alone it is a word. Of a URL its user, password and
+        host are hidden everywhere."""
+        if is_url(root):
+            self.hide_words((word, f"<{name}>") for word in private_words(str(root)))
+        for path in _spellings(root):
             if path.strip("./"):
                 self._roots[path.rstrip("/")] = f"<{name}>"
         self._ready = None
@@ -182,12 +188,24 @@ def _stands_alone(text: str, i: int, word: str) -> bool:
     return not before.isalnum() and not after.isalnum()
 
 
-def _below(path: Path, root: str | os.PathLike[str] | None) -> tuple[str, ...]:
+def _below(path: Path, root: Any) -> tuple[str, ...]:
     if root is not None:
-        for base in (Path(root), Path(root).absolute(), Path(root).resolve()):
-            if path.is_relative_to(base):
-                return path.relative_to(base).parts
+        for base in _bases(root, os.getcwd()):
+            if path.parts[: len(base.parts)] == base.parts:
+                return path.parts[len(base.parts) :]
     return path.parts[-2:]
+
+
+@lru_cache(maxsize=64)
+def _bases(root: Any, _cwd: str) -> tuple[Path, ...]:
+    """Asked for every file of a hospital: to resolve a folder takes longer than all the rest. What it gives
+    depends on the current folder."""
+    path = open_path(root) if isinstance(root, str) else root
+    return (path,) if is_remote(path) else (path, path.absolute(), path.resolve())
+
+
+def _spellings(root: Any) -> set[str]:
+    return spellings(str(root)) if is_url(root) else {str(base) for base in _bases(root, os.getcwd())}
 
 
 def _roots_pattern(roots: Iterable[str]) -> re.Pattern[str] | None:

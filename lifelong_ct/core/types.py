@@ -12,7 +12,15 @@ OTHER, UNKNOWN = "other", "unknown"
 """Keys of `Case.label_ids` that are no organs; see there."""
 
 
-@dataclass(frozen=True)
+_NOTHING: Mapping[str, Any] = {}
+"""Shared, so that 30,000 cases do not hold a dict each for what they do not have."""
+
+
+def _nothing() -> Mapping[str, Any]:
+    return _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One scan with its labels at one hospital. Metadata only, never voxels.
 
@@ -23,7 +31,8 @@ class Case:
         split: train or test.
         organs: canonical organs that were annotated here, present or not; a stream leaves only those that it
             learns. `masks` and `label_ids` may hold more: they tell what lies in an organ, and on which side.
-        images: one path per channel, a file or a folder of DICOM; none for a case that is drawn (phantom).
+        images: one path per channel, a file or a folder of DICOM; none for a case that is drawn (phantom). Paths of
+            URLs have the interface of `pathlib.Path`; see `core.paths`.
         label: path of the combined label map, or of the folder of `masks`; None without labels.
         masks: organ → name of its binary mask in the folder `label`, several where a source has finer classes
             (lobes of a lung); empty for a combined map.
@@ -48,13 +57,13 @@ class Case:
     organs: tuple[str, ...]
     images: tuple[Path, ...] = ()
     label: Path | None = None
-    masks: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
-    label_ids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    masks: Mapping[str, str | tuple[str, ...]] = field(default_factory=_nothing)
+    label_ids: Mapping[str, tuple[int, ...]] = field(default_factory=_nothing)
     splits: tuple[tuple[str, str], ...] = ()
     modality: str = "CT"
     licence: str = "unknown"
     label_kind: str = "expert"
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=_nothing)
 
     @property
     def channels(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
+from lifelong_ct.core.paths import listing
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.annotations import Rules, annotate, read_label
 from lifelong_ct.data.images import read_image
@@ -53,6 +54,11 @@ class FileLayout(ABC):
     @abstractmethod
     def inspect(self) -> Iterator[Case | LifelongCTError]:
         """Cases, and every problem of the listing in place of the case that has it; headers only."""
+
+    def names(self) -> Iterator[str]:
+        """Identifiers of cases and patients, as far as they are told without looking at each case: what errors of
+        the listing may not show outside."""
+        return iter(())
 
     def cases(self) -> Iterator[Case]:
         """The cases. What shapes are read with is part of them: other options make other volumes.
@@ -109,6 +115,18 @@ class FileLayout(ABC):
             for path in case.files
             if not path.exists()
         ]
+
+    def unfit(self, expected: str, folder: Path, fix: str) -> DataError:
+        """The error about a folder that is laid out in another way: what was expected and what is there."""
+        try:
+            inside = listing(folder)
+        except OSError as error:
+            return self.wrong(f"it cannot be listed: {error}", f"folder {folder}", fix, "missing")
+        folders = sum(inside.values())
+        found = f"{folders} folders and {len(inside) - folders} files"
+        if inside:
+            found += f", such as '{folder / next(iter(inside))}'"
+        return self.wrong(f"expected {expected}; found {found}", f"folder {folder}", fix)
 
     def wrong(self, what: str, where: str, fix: str, code: str = "layout") -> DataError:
         """The error about the listing of this hospital."""

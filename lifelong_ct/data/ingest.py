@@ -12,6 +12,7 @@ import torch
 import xxhash
 
 from lifelong_ct.core.errors import DataError
+from lifelong_ct.core.paths import stamp
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.layouts import Layout
 from lifelong_ct.data.store import VolumeStore
@@ -53,12 +54,9 @@ def ingest(
 
 
 def source_key(case: Case, spacing: Sequence[float] | None) -> str:
-    """Names a volume by its source and preprocessing: files by path, size and time, drawn cases by their
-    parameters. One way: no identifier can be read from it."""
-    files = [
-        (str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else str(path)
-        for path in case.files
-    ]
+    """Names a volume by its source and preprocessing: files by path, size and time (of a URL whatever its server
+    tells), drawn cases by their parameters. One way: no identifier can be read from it."""
+    files = [(str(path.absolute()), *stamp(path)) if path.exists() else str(path) for path in case.files]
     parts = {
         "format": FORMAT,
         "files": files,

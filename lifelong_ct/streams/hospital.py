@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.types import Case, Split
+from lifelong_ct.core.types import Case
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.layouts import Layout, open_layout
 
@@ -54,12 +54,17 @@ def open_hospital(entry: Mapping[str, Any], space: LabelSpace, limit: int | None
             f"sharing {sharing!r} is unknown", f"stream.hospitals {name}", f"use one of {', '.join(SHARING)}"
         )
     layout = open_layout({"name": name, **rest})
-    cases = list(layout.cases())
-    if not cases:
+    found: dict[str, list[Case]] = {"train": [], "test": []}
+    learnt = _Learnt(space)
+    any_case = False
+    for case in layout.cases():
+        any_case = True
+        mine = found[case.split]
+        if (limit is None or len(mine) < limit) and (kept := learnt(case)).organs:
+            mine.append(kept)
+    if not any_case:
         raise LifelongCTError("it has no cases", f"stream.hospitals {name}", "check its root and manifest")
-    return Hospital(
-        name, layout, sharing, *(_of_split(cases, split, space, limit) for split in ("train", "test"))
-    )
+    return Hospital(name, layout, sharing, tuple(found["train"]), tuple(found["test"]))
 
 
 def sees(cases: Iterable[Case]) -> list[str]:
@@ -67,10 +72,16 @@ def sees(cases: Iterable[Case]) -> list[str]:
     return list(dict.fromkeys(organ for case in cases for organ in case.organs))
 
 
-def _of_split(cases: Sequence[Case], split: Split, space: LabelSpace, limit: int | None) -> tuple[Case, ...]:
-    learnt = (
-        replace(case, organs=tuple(o for o in case.organs if o in space.organs))
-        for case in cases
-        if case.split == split
-    )
-    return tuple(case for case in learnt if case.organs)[:limit]
+class _Learnt:
+    """Reduces cases to the organs of a stream. Cases with the same organs share what is left of them, and those
+    that lose nothing stay as they are: a hospital may have 30,000."""
+
+    def __init__(self, space: LabelSpace) -> None:
+        self._space = frozenset(space.organs)
+        self._shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def __call__(self, case: Case) -> Case:
+        if case.organs not in self._shared:
+            self._shared[case.organs] = tuple(o for o in case.organs if o in self._space)
+        organs = self._shared[case.organs]
+        return case if organs == case.organs else replace(case, organs=organs)

@@ -3,6 +3,7 @@ import hmac
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.identity import KEY_FILE, Identity, Redactor
@@ -158,3 +159,51 @@ def test_a_patient_who_is_in_two_hospitals_is_hidden_all_the_same() -> None:
     for hospital in ("north", "north_2"):
         redact.hide_case(case("/data/canary_john/ct.nii.gz", hospital=hospital), f"P-{hospital}")
     assert "canary" not in redact("cannot read canary_john").lower()
+
+
+URLS = [
+    "s3://north-bucket/scans",
+    "https://jane:s3cret@pacs.north.org/scans/all",
+    "ftp://jane:s3cret@pacs.north.org/scans/all",
+    "zip://scans::/srv/north/all.zip",
+    "zip://::https://jane:s3cret@pacs.north.org/all.zip",
+    "memory://north-bucket/scans",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("sentence", [s for s in SENTENCES if not s.startswith("file")])
+def test_nothing_of_a_url_is_left_however_it_is_spelt(url: str, sentence: str) -> None:
+    redact = Redactor(["north"])
+    redact.hide_root(url, "north")
+    for spelt in (f"{url}/Canary/ct.nii.gz", str(UPath(url) / "Canary" / "ct.nii.gz")):
+        clean = redact(sentence.format(spelt))
+        assert "<north>" in clean
+        for private in ("Canary", "jane", "s3cret", "pacs", "bucket", "scans", "srv", "all.zip", "ct.nii"):
+            assert private not in clean
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_what_clients_say_of_a_url_shows_neither_host_nor_password(url: str) -> None:
+    redact = Redactor(["north"])
+    redact.hide_root(url, "north")
+    clean = redact(
+        "Cannot connect to host pacs.north.org:443 as jane with s3cret: north-bucket/scans/Canary/ct.nii.gz"
+    )
+    if "pacs" in url:
+        assert not {"pacs.north.org", "jane", "s3cret"} & set(clean.replace(":", " ").split())
+    if "bucket" in url:
+        assert "Canary" not in clean
+
+
+def test_a_case_of_a_url_is_hidden_by_the_parts_of_its_paths() -> None:
+    redact = Redactor()
+    root = UPath("memory://bucket/scans")
+    redact.hide_case(
+        Case(
+            "north", "scan-7", "John^Canary", "train", ("liver",), images=(root / "canary_77" / "ct.nii.gz",)
+        ),
+        "0123",
+        root,
+    )
+    assert redact("canary_77 of scan-7: John^Canary") == "0123-file of 0123: 0123"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
+from lifelong_ct.core.paths import below, is_folder, open_path
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.file_layout import FileLayout
 from lifelong_ct.data.labels import default_vocabulary
@@ -29,7 +30,7 @@ class ManifestLayout(FileLayout):
     Args:
         hospital: its name in the stream.
         manifest: file, or the manifest itself.
-        root: folder that paths start from; that of the manifest's file where None.
+        root: folder or URL that paths start from; that of the manifest's file where None.
         options: of `FileLayout`.
 
     Raises:
@@ -105,8 +106,8 @@ class ManifestLayout(FileLayout):
             str(row["patient"]),
             row["split"],
             organs if row.get("label") else (),
-            tuple(self.root / str(image) for image in images),
-            self.root / str(row["label"]) if row.get("label") else None,
+            tuple(below(self.root, str(image)) for image in images),
+            below(self.root, str(row["label"])) if row.get("label") else None,
             label_ids=known.label_ids,
             splits=known.splits,
             modality=str(row.get("modality") or "CT"),
@@ -154,13 +155,14 @@ class ManifestLayout(FileLayout):
         return labels
 
     def _open(self, manifest: str | Mapping[str, Any], root: str | None) -> tuple[Path, Mapping[str, Any]]:
+        base = open_path(root) if root else None
         if isinstance(manifest, Mapping):
-            folder = Path(root or ".")
-            if not folder.is_dir():
+            folder = base or Path()
+            if not is_folder(folder):
                 raise self._wrong(f"the folder {folder} does not exist", "root", "set paths.data=FOLDER")
             return folder, manifest
-        path = Path(root, manifest) if root and (Path(root) / manifest).exists() else Path(manifest)
-        folder = Path(root) if root else path.parent
+        path = below(base, manifest) if base and below(base, manifest).exists() else open_path(manifest)
+        folder = base or path.parent
         try:
             text = path.read_text(encoding="utf-8")
             if path.suffix == ".csv":

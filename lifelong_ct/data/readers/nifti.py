@@ -13,10 +13,13 @@ import numpy.typing as npt
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from nibabel.spatialimages import HeaderDataError
 
+from lifelong_ct.core.paths import head, read_bytes
 from lifelong_ct.data.types import Grid, Volume, bad_file
 
 LEAST_VOXELS = 2
 MOST_BYTES = 16 << 30
+HEAD = 1 << 14
+"""Compressed bytes that hold a header for sure."""
 SUFFIXES = (".nii", ".nii.gz")
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
@@ -33,9 +36,10 @@ def grid(path: Path) -> tuple[tuple[int, ...], npt.NDArray[np.float64]]:
         DataError: missing, corrupt, not-3d, too-thin, or a geometry that cannot be trusted.
     """
     try:
-        with path.open("rb") as file:
-            data = (gzip.GzipFile(fileobj=file) if path.name.endswith(".gz") else file).read(544)
-    except (OSError, EOFError, zlib.error) as error:
+        data = head(path, HEAD)
+        if path.name.endswith(".gz"):
+            data = zlib.decompressobj(wbits=31).decompress(data, 544)
+    except (OSError, zlib.error) as error:
         raise bad_file(path, f"its header cannot be read: {error}", "corrupt", "copy it again") from error
     header = _header(path, data)
     return _shape(path, header), _affine(path, header)
@@ -85,9 +89,10 @@ def read_volume(path: Path, like: Grid | None = None) -> Volume:
 
 def _decompressed(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
+        raw = read_bytes(path)
     except OSError as error:
-        raise bad_file(path, f"it cannot be read: {error.strerror}", "missing", "check the path") from error
+        what = f"it cannot be read: {error.strerror or error}"
+        raise bad_file(path, what, "missing", "check the path") from error
     if not path.name.endswith(".gz"):
         return raw
     try:
