@@ -27,6 +27,7 @@ def redactor(config: Mapping[str, Any], identity: Identity) -> Redactor:
     redact = without_paths(config)
     for entry in hospitals(config):
         _hide_manifest(redact, _name(entry), entry, identity)
+        _hide_folders(redact, _name(entry), entry, identity)
     return redact
 
 
@@ -48,7 +49,7 @@ def without_paths(config: Mapping[str, Any]) -> Redactor:
 def public(config: Mapping[str, Any], neutral: Mapping[str, Any], redact: Redactor) -> dict[str, Any]:
     """What reports show: `neutral` (the configuration with placeholders for `paths`), redacted.
 
-    Manifests that stand in the configuration name patients, so only their size is shown.
+    Manifests and splits that stand in the configuration name patients, so only their size is shown.
     """
     shown = _redacted(_without_manifests(neutral), redact)
     assert isinstance(shown, dict)
@@ -106,6 +107,25 @@ def _hide_manifest(redact: Redactor, name: str, entry: Mapping[str, Any], identi
         redact.hide_root(os.path.commonpath(outside), name)
 
 
+def _hide_folders(redact: Redactor, name: str, entry: Mapping[str, Any], identity: Identity) -> None:
+    """Folders of DICOM are named after patients; so are the entries of a split."""
+    if entry.get("layout") != "dicom" or not entry.get("root"):
+        return
+    root = Path(entry["root"])
+    try:
+        folders = [path.relative_to(root) for path in root.glob(str(entry.get("series") or "*"))]
+    except (OSError, ValueError, NotImplementedError):  # its layout reports what is wrong
+        folders = []
+    for folder in folders:
+        pseudonym = identity.pseudonym(name, folder.as_posix())
+        redact.hide_words([(folder.as_posix(), pseudonym)])
+        redact.hide_path(root / folder, folder.parts[0], pseudonym, root)
+    split = entry.get("split")
+    for value in split.values() if isinstance(split, Mapping) else ():
+        for case in value if isinstance(value, list) else ():
+            redact.hide_words((part, identity.pseudonym(name, str(case))) for part in str(case).split("/"))
+
+
 def _name(entry: Mapping[str, Any]) -> str:
     return str(entry.get("name", "hospital"))
 
@@ -122,6 +142,7 @@ def _without_manifests(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
             k: f"<{len(v.get('cases', []))} cases>" if k == "manifest" and isinstance(v, Mapping)
+            else f"<{sum(map(len, v.values()))} entries>" if k == "split" and isinstance(v, Mapping)
             else _without_manifests(v)
             for k, v in value.items()
         }  # fmt: skip

@@ -18,7 +18,7 @@ from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.data.volume import StoredVolume
 
-FORMAT = 3
+FORMAT = 4
 """Part of every key: a change of the preprocessing makes new volumes."""
 
 

@@ -19,7 +19,7 @@ from lifelong_ct.core.seeding import generator
 from lifelong_ct.data.labels import IGNORE, LabelSpace
 from lifelong_ct.data.loading import budget
 from lifelong_ct.data.loading.flow import HUNG, Flow
-from lifelong_ct.data.loading.patches import PAD_HU, Coder, read_into
+from lifelong_ct.data.loading.patches import PAD_HU, read_into
 from lifelong_ct.data.loading.processes import ProcessReaders
 from lifelong_ct.data.loading.tasks import Buffers, Readers, Task
 from lifelong_ct.data.loading.threads import ThreadReaders
@@ -86,10 +86,10 @@ class PatchLoader:
         self.worker_kind, self.timeout = budget.checked_kind(worker_kind), timeout
         self.ledger, self._names = ledger, names
         self.worker_cache = volumes[0].cache.capacity if worker_cache is None else worker_cache
-        self._luts = [label_space.encode_lut(volume.organs, volume.overlaps) for volume in volumes]
+        luts = [label_space.encode_lut(volume.organs, volume.overlaps) for volume in volumes]
         self._code_type = np.dtype(label_space.dtype)
-        coders = {lut.tobytes(): Coder(lut, self._code_type) for lut in self._luts}
-        self._coders = [coders[lut.tobytes()] for lut in self._luts]
+        same = {lut.tobytes(): lut.astype(self._code_type) for lut in luts}
+        self._luts = [same[lut.tobytes()] for lut in luts]
         self.position = 0
 
     @property
@@ -232,7 +232,7 @@ class PatchLoader:
     def _read(self, task: Task, buffers: Buffers) -> None:
         volume = self.volumes[task.volume]
         start = corner(volume.shape, self.patch, resolve(volume, task.centre))
-        read_into(volume, start, self._coders[task.volume], buffers.x[task.row], buffers.y[task.row], IGNORE)
+        read_into(volume, start, self._luts[task.volume], buffers.x[task.row], buffers.y[task.row], IGNORE)
 
     def _buffers(self, rows: int) -> Buffers:
         x = np.empty((rows, self.volumes[0].channels, *self.patch), np.int16)
@@ -290,5 +290,5 @@ def read_patch(
     """int16 `[C,D,H,W]` and codes `[1,D,H,W]`; outside the volume air and `IGNORE`."""
     x = np.empty((volume.channels, *size), np.int16)
     y = np.empty((1, *size), lut.dtype)
-    read_into(volume, start, Coder(lut, lut.dtype), x, y, IGNORE)
+    read_into(volume, start, lut, x, y, IGNORE)
     return x, y

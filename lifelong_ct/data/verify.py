@@ -9,8 +9,10 @@ from typing import Any
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.layouts import Layout
+from lifelong_ct.data.readers import expected as readers
 
 EXPECTED = {
+    **readers.EXPECTED,
     "corrupt": "a whole file, to its last byte and checksum",
     "empty-label": "a voxel of an annotated organ",
     "fractional-label": "whole ids",

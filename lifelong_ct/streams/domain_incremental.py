@@ -9,7 +9,9 @@ from torch.utils.data import Dataset
 
 from lifelong_ct.avalanche_bridge import AvalancheDataset, CLScenario, benchmark_from_datasets
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.types import Case
 from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.data.scales import each_modality
 from lifelong_ct.streams.hospital import Hospital, open_hospital
 
 Entries = Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]
@@ -30,13 +32,15 @@ class DomainIncremental:
         unseen: hospitals that are never trained on; only their test cases count.
         common: options of every hospital that does not set them.
         order: names of the hospitals in another order; also leaves out those not named.
+        channels: images of every scan, all on one grid; a model's `in_channels`.
         first: number of experiences; past the end of the list hospitals come again, with other patients,
             as `<name>_2`.
         limit: most cases per split and hospital.
         synthetic: the scans are drawn; said wherever results appear.
 
     Raises:
-        LifelongCTError: no hospital, a name twice, or a hospital without training cases.
+        LifelongCTError: no hospital, a name twice, a hospital without training cases, or a case with another
+            number of channels or an unknown modality.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class DomainIncremental:
         steps: int,
         exemplars: int | str | None = None,
         spacing: Sequence[float] | None = None,
+        channels: int = 1,
         unseen: Entries = (),
         common: Mapping[str, Any] | None = None,
         order: Sequence[str] | None = None,
@@ -59,6 +64,7 @@ class DomainIncremental:
         self.name, self.steps, self.exemplars, self.synthetic = name, steps, exemplars, synthetic
         self.patch: tuple[int, int, int] = _three(patch)
         self.spacing = None if spacing is None else tuple(float(s) for s in spacing)
+        self.channels = _count(channels)
         self.label_space = LabelSpace(organs)
         entries = _cycled(_ordered(_listed(hospitals), order), first)
         self.hospitals = self._open(entries, common, limit)
@@ -90,6 +96,9 @@ class DomainIncremental:
         if not self.hospitals or twice:
             what = f"hospitals named twice: {', '.join(twice)}" if twice else "a stream without hospitals"
             raise LifelongCTError(what, "stream.hospitals", "list each hospital once")
+        for hospital in (*self.hospitals, *self.unseen):
+            for case in (*hospital.train, *hospital.test):
+                self._check_channels(case)
         for hospital in self.hospitals:
             if not hospital.train:
                 raise LifelongCTError(
@@ -97,6 +106,23 @@ class DomainIncremental:
                     f"stream.hospitals {hospital.name}",
                     "mark cases as split: train, or list the hospital under stream.unseen",
                 )
+
+    def _check_channels(self, case: Case) -> None:
+        where = f"hospital {case.hospital}, case {case.id}"
+        if case.channels != self.channels:
+            raise LifelongCTError(
+                f"the case has {case.channels} channels, the stream {self.channels}",
+                where,
+                f"list {self.channels} images for it, or set stream.channels: {case.channels}",
+            )
+        each_modality(case.modality, case.channels, where)
+
+    @property
+    def modality(self) -> str | None:
+        """Of all cases; None where they differ."""
+        cases = [case for h in (*self.hospitals, *self.unseen) for case in (*h.train, *h.test)]
+        found = {case.modality for case in cases}
+        return found.pop() if len(found) == 1 else None
 
 
 def _listed(entries: Entries) -> list[dict[str, Any]]:
@@ -133,3 +159,9 @@ def _three(patch: Sequence[int]) -> tuple[int, int, int]:
         raise LifelongCTError(f"{list(patch)} is not a patch", "stream.patch", "write [D, H, W] in voxels")
     d, h, w = map(int, patch)
     return d, h, w
+
+
+def _count(channels: int) -> int:
+    if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+        raise LifelongCTError(f"channels={channels!r}", "stream.channels", "write a whole number from 1")
+    return channels

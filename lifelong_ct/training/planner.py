@@ -17,6 +17,7 @@ from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import format_bytes
 from lifelong_ct.data import readers
 from lifelong_ct.data.loading.budget import CACHES, DECODING, QUEUE, needs
+from lifelong_ct.data.readers.options import Shapes
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import RunOptions
 
@@ -26,8 +27,6 @@ STATE_COPIES = 4
 """Weights, gradients and the two moments of Adam."""
 LEAST_SHARE = 0.1
 """Compressed bytes of a volume over its raw ones, at best."""
-VOXEL_BYTES = 3
-"""int16 image and uint8 label."""
 CHECKPOINTS, STATE = "checkpoints", "weights, gradients, optimizer"
 RESERVED = (("ram", QUEUE), ("ram", DECODING), ("disk", CHECKPOINTS), ("gpu", STATE))
 """Demands that nobody else admits."""
@@ -72,7 +71,7 @@ def demands(
         workers=options.data.workers,
         kind=options.data.worker_kind,
         cache=MIN_CACHE,
-        channels=channels(model),
+        channels=options.stream.channels,
     )
     caches = [Demand("ram", CACHES, reading[CACHES], "the smallest that serve")] if CACHES in reading else []
     keep = options.trainer.keep_checkpoints + 1
@@ -93,7 +92,12 @@ def demands(
 def least_bytes(hospital: Hospital, options: RunOptions) -> int:
     """Compressed bytes of a hospital's training volumes, at best."""
     voxels = sum(grid_voxels(case, options.stream.spacing) for case in hospital.train)
-    return int(voxels * VOXEL_BYTES * LEAST_SHARE)
+    return int(voxels * voxel_bytes(options.stream.channels) * LEAST_SHARE)
+
+
+def voxel_bytes(channels: int) -> int:
+    """int16 per channel and uint8 label."""
+    return 2 * channels + 1
 
 
 def grid_voxels(case: Case, spacing: Sequence[float] | None) -> float:
@@ -102,7 +106,7 @@ def grid_voxels(case: Case, spacing: Sequence[float] | None) -> float:
     if not case.images:
         return math.prod(case.params["shape"])
     try:
-        shape, affine = readers.grid(case.images[0])
+        shape, affine = readers.grid(case.images[0], Shapes.of(case.params.get("shapes")))
     except DataError:
         return 0
     ratio = 1.0 if spacing is None else abs(np.linalg.det(affine[:3, :3])) / math.prod(spacing)
@@ -129,35 +133,39 @@ def check(ledger: Ledger, demands: Iterable[Demand]) -> None:
             )
 
 
-def check_size(model: nn.Module, size: Sequence[int], key: str) -> None:
+def check_size(model: nn.Module, size: Sequence[int], key: str, channels: int = 1) -> None:
     """Tries a network on an empty patch, so that a size that it cannot take is found before training.
 
     Args:
         model: takes int16 `[1, C, D, H, W]`.
         size: `(D, H, W)`.
         key: of the configuration, for the error.
+        channels: C of the stream.
 
     Raises:
-        LifelongCTError: with the next larger size that it can take.
+        LifelongCTError: another number of channels; or with the next larger size that it can take.
     """
-    problem = _refusal(model, size)
+    problem = _refusal(model, size, channels)
     if problem is None:
         return
+    taken = next(p for p in model.parameters() if p.ndim == 5).shape[1]
+    if taken != channels:
+        raise LifelongCTError(
+            f"the network takes {taken} channels, the scans of the stream have {channels}",
+            "model, stream.channels",
+            "write in_channels: ${oc.select:stream.channels,1} in the model",
+        )
     larger = ([-(-n // step) * step for n in size] for step in (8, 16, 32, 64, 128))
-    fits = next((f"{key}={each}" for each in larger if _refusal(model, each) is None), "another network")
+    tried = (each for each in larger if _refusal(model, each, channels) is None)
+    fits = next((f"{key}={each}" for each in tried), "another network")
     raise LifelongCTError(
         f"the network cannot take patches of {list(size)}: {problem}", key, f"use {fits.replace(' ', '')}"
     )
 
 
-def channels(model: nn.Module) -> int:
-    """Channels of the images that a network takes."""
-    return int(next(p for p in model.parameters() if p.ndim == 5).shape[1])
-
-
-def _refusal(model: nn.Module, size: Sequence[int]) -> str | None:
+def _refusal(model: nn.Module, size: Sequence[int], channels: int) -> str | None:
     device = next(model.parameters()).device
-    patch = torch.zeros((1, channels(model), *size), dtype=torch.int16, device=device)
+    patch = torch.zeros((1, channels, *size), dtype=torch.int16, device=device)
     was_training = model.training
     try:
         with torch.no_grad():

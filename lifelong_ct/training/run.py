@@ -99,8 +99,11 @@ class Run:
         keep_all = self.options.data.keep == "all" or self.options.requires.past_data
         self.volumes = Volumes(self.stream, self.store, keep_all, self._stage)
         self.learner = self._new_learner()
-        planner.check_size(self.learner.model, self.stream.patch, "stream.patch")
-        planner.check_size(self.learner.model, self.options.evaluation.roi, "evaluation.roi")
+        for size, key in (
+            (self.stream.patch, "stream.patch"),
+            (self.options.evaluation.roi, "evaluation.roi"),
+        ):
+            planner.check_size(self.learner.model, size, key, self.stream.channels)
         self.experiences = self._experiences()
         self.scorer = Scorer(
             self.options.evaluation,
@@ -125,6 +128,7 @@ class Run:
             sharing={h.name: h.sharing for h in self.stream.hospitals},
             hospitals=[row.name for row in self.rounds],
             new_model=self._new_model,
+            channels=self.stream.channels,
         )
         for plugin in self.plugins:
             plugin.bind(context)
@@ -288,16 +292,25 @@ class Run:
     def state_dict(self, after: int) -> dict[str, Any]:
         """Everything a fresh process needs to go on after an experience. The generators are not in it: each
         experience seeds them anew, from the run's seed and its number."""
-        spacing = self.stream.spacing
         return {
             "after": after,
             "config_hash": self.options.config_hash,
             "learner": self.learner.state_dict(),
             "strategy": [plugin.state_dict() for plugin in self.plugins],
             "label_space": self.space.state_dict(),
-            "serving": {"spacing": spacing and list(spacing), "roi": list(self.options.evaluation.roi)},
+            "serving": self._serving(),
             "results": self.results.state_dict(),
             "reporter": self.reporter.state_dict(),  # type: ignore[attr-defined]
+        }
+
+    def _serving(self) -> dict[str, Any]:
+        """What a model must be told to predict with."""
+        spacing = self.stream.spacing
+        return {
+            "spacing": spacing and list(spacing),
+            "roi": list(self.options.evaluation.roi),
+            "channels": self.stream.channels,
+            "modality": self.stream.modality,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> int:

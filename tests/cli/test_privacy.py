@@ -78,3 +78,19 @@ def test_hospitals_without_a_name_are_hidden_too(tmp_path):
     config["stream"]["hospitals"] = [{"manifest": {"cases": [{"id": i}]}} for i in ("DOE-1", "ROE-2")]
     redact = privacy.redactor(config, Identity(tmp_path))
     assert "OE-" not in redact("DOE-1 and ROE-2")
+
+
+def test_folders_of_dicom_are_hidden_before_they_are_listed(tmp_path):
+    root = tmp_path / "archive"
+    for folder in ("Doe_Jane/study-5/1", "Roe_Rita/study-6/2"):
+        (root / folder).mkdir(parents=True)
+    split = {"train": ["Doe_Jane/*"], "test": ["Poe_Edgar/*"]}
+    config = _config(tmp_path, layout="dicom", root=str(root), series="*/*/*", split=split)
+    redact = privacy.redactor(config, Identity(tmp_path))
+    text = redact(
+        f"case Doe_Jane/study-5/1, {root}/Doe_Jane/study-5/1/0001.dcm; split, Poe_Edgar/*; Roe_Rita"
+    )
+    for word in ("Doe", "Jane", "Rita", "Edgar", str(root)):
+        assert word not in text
+    shown = privacy.public(config, config, redact)
+    assert shown["stream"]["hospitals"][0]["split"] == "<2 entries>"

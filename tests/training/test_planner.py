@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import trimesh
 from hospitals import Heard, options, stream
 from monai.networks.nets import UNet
 from tiny import model
@@ -234,3 +235,28 @@ def test_a_size_that_the_network_cannot_take_is_found_and_one_that_it_can_is_nam
     assert caught.value.where == "stream.patch"
     assert "stream.patch=[24,24,32]" in caught.value.fix
     assert net.training, "its mode is left alone"
+
+
+def test_several_channels_are_counted_and_must_be_those_of_the_network(tmp_path) -> None:
+    one, two = (stream({"name": "a", "train": [30], "channels": c}, channels=c) for c in (1, 2))
+    needs = []
+    for made in (one, two):
+        found = rows(planner.demands(options(made, tmp_path), [made.hospitals], []))
+        needs.append((found["ram", "read-ahead queue"], found["disk", "volume store"]))
+    assert needs[0] == (2 * 8**3 * 3 * 4, int(30**3 * 3 * 0.1))
+    assert needs[1] == (2 * 8**3 * 5 * 4, int(30**3 * 5 * 0.1))
+    net = SegmentationModel(UNet(3, 2, 4, channels=(4, 4), strides=(2,)), features=4)
+    planner.check_size(net, (8, 8, 8), "stream.patch", 2)
+    with pytest.raises(LifelongCTError, match="takes 2 channels, the scans of the stream have 3"):
+        planner.check_size(net, (8, 8, 8), "stream.patch", 3)
+    with pytest.raises(LifelongCTError, match=r"cannot take patches of \[9, 9, 9\]"):
+        planner.check_size(net, (9, 9, 9), "stream.patch", 2)
+
+
+def test_voxels_of_a_mesh_are_those_of_the_stated_size(tmp_path) -> None:
+    path = tmp_path / "a.stl"
+    trimesh.creation.box((20, 10, 5)).export(path)
+    shapes = {"voxel": 2.5, "margin": 5}
+    case = Case("h", "i", "p", "train", ("liver",), images=(path,), params={"shapes": shapes})
+    assert planner.grid_voxels(case, None) == 12 * 8 * 6
+    assert planner.grid_voxels(replace(case, params={}), None) == 0  # ingest will say why

@@ -12,6 +12,7 @@ from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.file_layout import FileLayout
 from lifelong_ct.data.labels import default_vocabulary
+from lifelong_ct.data.native_maps import NativeMap, native_map, own_map
 
 FIELDS = ("id", "image", "label", "patient", "modality", "split", "organs", "labels", "licence", "label_kind")
 
@@ -22,6 +23,8 @@ class ManifestLayout(FileLayout):
     A manifest is JSON, {hospital, labels: {organ: id}, cases: [{id, image, label, patient, modality, split,
     organs, labels, licence, label_kind}]}, or CSV with a column per field of a case, where `organs` is
     separated by semicolons and `labels` reads `liver=1;spleen=2`. A list of images is one channel each.
+    `labels` may also name a map that ships with the library, as `KiTS`; then `organs` may be left out where the
+    release annotates the same organs in every case.
 
     Args:
         hospital: its name in the stream.
@@ -39,8 +42,10 @@ class ManifestLayout(FileLayout):
         self.hospital = hospital
         folder, content = self._open(manifest, root)
         super().__init__(hospital, folder, **options)
-        labels = self._labels(content.get("labels") or {}, "labels of the manifest")
-        self.labels = self._distinct(labels, "labels of the manifest")
+        self.ids: dict[str, int] = {}
+        self.labels = self._map(content.get("labels") or {}, "labels of the manifest")
+        if not self.labels.names:
+            self.ids = self._labels(content.get("labels") or {}, "labels of the manifest")
         rows = content.get("cases")
         if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
             raise self._wrong("`cases` is no list of cases", "cases", "see the README for a manifest")
@@ -80,14 +85,19 @@ class ManifestLayout(FileLayout):
                 raise self._wrong(f"the field {key!r} is missing", where, "give it")
         if row["split"] not in ("train", "test"):
             raise self._wrong(f"the split is {row['split']!r}", where, "write train or test")
+        known = self._map(row["labels"], where) if row.get("labels") else self.labels
         organs = self._organs(row.get("organs"), where)
-        ids = self._distinct({**self.labels, **self._labels(row.get("labels") or {}, where)}, where)
-        if row.get("label") and (not organs or any(organ not in ids for organ in organs)):
-            lacking = [organ for organ in organs if organ not in ids]
+        if not organs and known.names and not known.partial:
+            organs = known.organs
+        if row.get("label") and (not organs or any(organ not in known.label_ids for organ in organs)):
+            lacking = [organ for organ in organs if organ not in known.label_ids]
             what = (
                 f"no id is declared for {', '.join(lacking)}" if lacking else "it says no annotated `organs`"
             )
-            raise self._wrong(what, where, "declare annotated organs and their ids")
+            fix = "declare annotated organs and their ids"
+            if known.partial:
+                fix = f"list those of this case: in {known.name} they differ from case to case"
+            raise self._wrong(what, where, fix)
         images = row["image"] if isinstance(row["image"], list) else [row["image"]]
         return Case(
             self.hospital,
@@ -97,7 +107,8 @@ class ManifestLayout(FileLayout):
             organs if row.get("label") else (),
             tuple(self.root / str(image) for image in images),
             self.root / str(row["label"]) if row.get("label") else None,
-            label_ids={organ: (number,) for organ, number in ids.items()},
+            label_ids=known.label_ids,
+            splits=known.splits,
             modality=str(row.get("modality") or "CT"),
             licence=str(row.get("licence") or "unknown"),
             label_kind=str(row.get("label_kind") or "unknown"),
@@ -109,6 +120,14 @@ class ManifestLayout(FileLayout):
         names = [n.strip() for n in value.split(";")] if isinstance(value, str) else value or []
         place = f"hospital {self.hospital}, {where}, organs"
         return tuple(dict.fromkeys(default_vocabulary().canonical(str(n), place) for n in names if n))
+
+    def _map(self, value: Any, where: str) -> NativeMap:
+        """What the ids mean: a map that ships with the library, by its name, or organs and their ids."""
+        place = f"hospital {self.hospital}, {where}"
+        if isinstance(value, str) and value and "=" not in value:
+            return native_map(value, place)
+        ids = self._distinct({**self.ids, **self._labels(value, where)}, where)
+        return own_map(place, {organ: (number,) for organ, number in ids.items()})
 
     def _labels(self, value: Any, where: str) -> dict[str, int]:
         if isinstance(value, str):

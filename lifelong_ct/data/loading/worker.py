@@ -23,7 +23,7 @@ from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.host_memory import steady_heap
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data import bricks
-from lifelong_ct.data.loading.patches import Coder, read_into
+from lifelong_ct.data.loading.patches import read_into
 from lifelong_ct.data.loading.ring import Ring
 from lifelong_ct.data.sampling.policy import At, corner, resolve
 from lifelong_ct.data.volume import BrickCache, StoredVolume
@@ -44,7 +44,7 @@ class Worker:
         self.cache = BrickCache(job["capacity"], Ledger())
         self._volumes, self._outside = job["volumes"], job["outside"]
         self._ring = Ring(ring, job["slots"], tuple(job["shape"]), job["codes"])
-        self._coders = [Coder(np.array(lut), job["codes"]) for lut in job["luts"]]
+        self._luts = [np.array(lut, job["codes"]) for lut in job["luts"]]
         self._open: dict[str, StoredVolume] = {}
 
     def read(self, task: Mapping[str, Any]) -> None:
@@ -60,8 +60,8 @@ class Worker:
         start = corner(volume.shape, patch, resolve(volume, centre))
         row = task["row"]
         buffers = self._ring.slot(task["slot"], row + 1)
-        coder = self._coders[self._volumes[index][3]]
-        read_into(volume, start, coder, buffers.x[row], buffers.y[row], self._outside)
+        lut = self._luts[self._volumes[index][3]]
+        read_into(volume, start, lut, buffers.x[row], buffers.y[row], self._outside)
 
     def close_volume(self, index: int) -> None:
         """Forgets a volume."""
