@@ -18,7 +18,7 @@ import blosc2
 import numpy as np
 import xxhash
 
-from lifelong_ct.core.errors import DataError, LifelongCTError
+from lifelong_ct.core.errors import DataError
 from lifelong_ct.data.types import RawCase, local_ids
 
 FAMILY, VERSION = b"LCTVOL", b"04"
@@ -114,10 +114,11 @@ class Index:
 
 def groups(organs: tuple[str, ...], overlaps: tuple[tuple[int, ...], ...]) -> dict[str, list[int]]:
     """Sets of label values whose positions are kept: each organ's under its name. Where organs overlap also each
-    value alone, as `=value`: only these sets share no voxel."""
+    value alone, as `=value`: only these sets share no voxel. What nobody knows, the empty set, is in none."""
     named = {organ: local_ids(organ, organs, overlaps) for organ in organs}
     if overlaps:
-        named.update({f"={value}": [value] for value in range(1, 1 + len(organs) + len(overlaps))})
+        sets = [*((i,) for i in range(len(organs))), *overlaps]
+        named.update({f"={value}": [value] for value, members in enumerate(sets, start=1) if members})
     return named
 
 
@@ -134,7 +135,7 @@ def pack(raw: RawCase) -> bytes:
         rows.append(
             (len(voxels), len(packed), 0 if packed else constant, xxhash.xxh3_64_intdigest(parts[-1]))
         )
-    found, voxels = _positions(label, groups(raw.organs, raw.overlaps).values())
+    found, sizes = _positions(label, groups(raw.organs, raw.overlaps).values())
     checks = np.array([xxhash.xxh3_64_intdigest(part) for part in found], "<u8")
     index = np.array(rows, _ROW).tobytes() + checks.tobytes()
     header = {
@@ -147,7 +148,7 @@ def pack(raw: RawCase) -> bytes:
         "affine": [float(v) for v in raw.affine.flat],
         "digest": digest(image, label, raw.organs, raw.overlaps),
         "counts": [len(part) // 6 for part in found],
-        "voxels": voxels,
+        "voxels": sizes,
         "top": int(label.max()),
         "index": xxhash.xxh3_64_intdigest(index),
         "nbytes": len(index) + sum(map(len, found)) + sum(map(len, parts)),
@@ -160,8 +161,7 @@ def read_header(path: Path) -> tuple[Header, int]:
     """The header, and where the index begins.
 
     Raises:
-        DataError: not such a file, or damaged.
-        LifelongCTError: another version of this library wrote it.
+        DataError: not such a file, or damaged; newer_store where another version of this library wrote it.
     """
     with open(path, "rb") as file:
         prefix = file.read(_PREFIX)
@@ -171,11 +171,12 @@ def read_header(path: Path) -> tuple[Header, int]:
     if not text or _prefix(prefix[:8], text) != prefix:
         raise damaged(path)
     if prefix[6:8] != VERSION:
-        raise LifelongCTError(
+        raise DataError(
             f"the stored volume {path.stem} has format {prefix[6:8].decode()}; "
             f"this version of lifelong_ct reads format {VERSION.decode()}",
             str(path),
             "use the version that wrote it, or another folder for the store",
+            "newer_store",
         )
     raw = json.loads(text)
     header = Header(

@@ -14,6 +14,7 @@ from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.scales import each_modality
 from lifelong_ct.streams.hospital import Hospital, open_hospital
 
+AUTO = "auto"
 Entries = Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]
 
 
@@ -28,7 +29,9 @@ class DomainIncremental:
         steps: optimizer steps per experience.
         exemplars: bytes of the exemplar memory that the stream is stated with, the default of
             `memory.exemplars`.
-        spacing: mm per axis that training volumes are brought to; None keeps each scan's own.
+        spacing: mm per axis that training volumes are brought to; None keeps each scan's own; auto is fixed when a
+            run starts, by the headers of the training cases of its first experience (`data.grids.usual_spacing`),
+            and stays: hospitals that have not arrived have no say.
         unseen: hospitals that are never trained on; only their test cases count.
         common: options of every hospital that does not set them.
         order: names of the hospitals in another order; also leaves out those not named.
@@ -52,7 +55,7 @@ class DomainIncremental:
         patch: Sequence[int],
         steps: int,
         exemplars: int | str | None = None,
-        spacing: Sequence[float] | None = None,
+        spacing: Sequence[float] | str | None = None,
         channels: int = 1,
         unseen: Entries = (),
         common: Mapping[str, Any] | None = None,
@@ -63,7 +66,7 @@ class DomainIncremental:
     ) -> None:
         self.name, self.steps, self.exemplars, self.synthetic = name, steps, exemplars, synthetic
         self.patch: tuple[int, int, int] = _three(patch)
-        self.spacing = None if spacing is None else tuple(float(s) for s in spacing)
+        self.spacing = _spacing(spacing)
         self.channels = _count(channels)
         self.label_space = LabelSpace(organs)
         entries = _cycled(_ordered(_listed(hospitals), order), first)
@@ -165,3 +168,17 @@ def _count(channels: int) -> int:
     if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
         raise LifelongCTError(f"channels={channels!r}", "stream.channels", "write a whole number from 1")
     return channels
+
+
+def _spacing(spacing: Sequence[float] | str | None) -> tuple[float, ...] | str | None:
+    if spacing is None or spacing == AUTO:
+        return spacing
+    try:
+        numbers = tuple(float(s) for s in spacing)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != 3 or not all(0 < s < float("inf") for s in numbers):
+        raise LifelongCTError(
+            f"{spacing!r} is no spacing", "stream.spacing", "write [x, y, z] in mm, auto or null"
+        )
+    return numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,8 +55,11 @@ class DataOptions:
     worker_kind: str = "thread"
     read_ahead: int = 2
     timeout: float = 120
+    ingest_workers: int | str = "auto"
 
     def __post_init__(self) -> None:
+        if self.ingest_workers != "auto":
+            _at_least_one(self.ingest_workers, "ingest_workers", "data")
         if self.keep not in ("current", "all"):
             raise LifelongCTError(f"keep={self.keep!r} is unknown", "data.keep", "use current or all")
         parse_bytes(self.cache, "data.cache")
@@ -66,6 +70,13 @@ class DataOptions:
         checked_kind(self.worker_kind)
         if not isinstance(self.timeout, (int, float)) or not 0 < self.timeout < math.inf:
             raise LifelongCTError(f"timeout={self.timeout!r}", "data.timeout", "write seconds, such as 120")
+
+    @property
+    def ingesters(self) -> int:
+        """Threads that ingest."""
+        if self.ingest_workers != "auto":
+            return int(self.ingest_workers)
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

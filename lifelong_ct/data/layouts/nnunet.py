@@ -52,7 +52,7 @@ class NnunetLayout(DatasetJsonLayout):
             )
             hint = "; this one is of the decathlon: layout: msd" if "modality" in self.content else ""
             raise self.wrong(what, str(self.root / FILE), f"convert the dataset to nnU-Net v2{hint}")
-        self.describe(self._names(labels), channels)  # type: ignore[arg-type]
+        self.describe(self._names(labels), channels)
         self.channels = len(channels)
         self._parts = {"Tr": "train"} if fold is not None else {"Tr": "train", "Ts": "test"}
         if fold is not None:

@@ -9,7 +9,7 @@ import pytest
 import trimesh
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
-from lifelong_ct.data.ingest import source_key
+from lifelong_ct.data.keys import volume_key
 from lifelong_ct.data.layouts.manifest import ManifestLayout
 
 SHAPE = (6, 6, 6)
@@ -251,7 +251,8 @@ def test_a_mesh_is_a_label_on_the_grid_of_its_image(root):
     assert found.problems(case) == []
     other = layout(root, manifest(case_row, labels={}))
     (plain,) = other.cases()
-    assert (plain.params, source_key(plain, None) != source_key(case, None)) == ({}, True)
+    one, two = (volume_key(c, None, "content", made) for c, made in ((plain, other), (case, found)))
+    assert (plain.params, one != two) == ({}, True)
     (problem,) = other.problems(plain)
     assert (problem.code, "case a" in problem.where) == ("outside-image", True)
     (root / "a" / "ct.nii.gz").write_bytes(b"")
