@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -107,7 +108,7 @@ class FileLayout(ABC):
         return [
             DataError("the file does not exist", f"case {case.id}, {path}", "check the path", "missing")
             for path in case.files
-            if not path.exists()
+            if not os.path.exists(path)  # Path.exists raises where a folder may not be read
         ]
 
     def wrong(self, what: str, where: str, fix: str, code: str = "layout") -> DataError:
