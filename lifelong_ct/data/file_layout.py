@@ -12,7 +12,7 @@ from typing import Any
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.annotations import Rules, annotate, read_label
-from lifelong_ct.data.images import read_image
+from lifelong_ct.data.images import read_image, same_grid
 from lifelong_ct.data.labels import default_vocabulary
 from lifelong_ct.data.readers.options import Shapes
 from lifelong_ct.data.types import RawCase
@@ -91,14 +91,18 @@ class FileLayout(ABC):
         try:
             annotate(case, image, self.rules)
         except DataError as error:
-            found.append(of_case(case, error))
+            each = list(self._label_problems(case, image))
+            told = of_case(case, error)
+            found += each if any(e.where == told.where for e in each) else [told, *each]
         return found
 
-    def _label_problems(self, case: Case) -> Iterator[DataError]:
-        """Of the labels alone, where the image says nothing."""
+    def _label_problems(self, case: Case, image: RawCase | None = None) -> Iterator[DataError]:
+        """Of each file of labels, and how it lies where there is an image."""
         for path in case.files[len(case.images) :]:
             try:
-                read_label(path, shapes=self.shapes)
+                label = read_label(path, image, self.shapes)
+                if image is not None:
+                    same_grid(path, label, image)
             except DataError as error:
                 if error.code != "no-voxel-size":  # a shape gets the grid of its image, which is not there
                     yield of_case(case, error)

@@ -36,7 +36,9 @@ def check_hounsfield(path: Path, voxels: Any, low: float) -> None:
         floor = sum(int(np.count_nonzero(part == low)) for part in voxels)
         if floor > max(1, MOST_AT_FLOOR * voxels.size):
             share = 100 * floor / voxels.size
-            raise _refused(path, f"{share:.0f} % of its voxels are {low:g}, and none is darker: it was clipped")
+            raise _refused(
+                path, f"{share:.0f} % of its voxels are {low:g}, and none is darker: it was clipped"
+            )
 
 
 def _refused(path: Path, what: str) -> Exception:

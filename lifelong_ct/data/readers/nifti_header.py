@@ -104,9 +104,7 @@ def _check_raw(path: Path, raw: nib.Nifti1Header, magic: bytes, least: int) -> N
     spacing = np.asarray(raw["pixdim"], np.float64)[1:4]
     if not np.isfinite(spacing).all() or (int(raw["qform_code"]) > 0 and (spacing == 0).any()):
         told = " x ".join(f"{s:g}" for s in spacing)
-        raise bad_file(
-            path, f"its voxel size is {told}", "no-geometry", "export it with its geometry"
-        )
+        raise bad_file(path, f"its voxel size is {told}", "no-geometry", "export it with its geometry")
     unit = int(raw["xyzt_units"]) & 7
     if unit in _UNITS:
         what = f"its header counts in {_UNITS[unit]}"
@@ -124,9 +122,7 @@ def _shape(path: Path, header: nib.Nifti1Header) -> tuple[int, int, int]:
     return shape
 
 
-def _affine(
-    path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int]
-) -> npt.NDArray[np.float64]:
+def _affine(path: Path, header: nib.Nifti1Header, shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
     forms = _forms(path, header)
     affine = forms[0] if forms else np.zeros((4, 4))
     finite = all(np.isfinite(form).all() for form in forms)
