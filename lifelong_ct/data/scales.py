@@ -77,7 +77,7 @@ def _hounsfield(path: Path, voxels: Any) -> Scaled:
             "implausible-hu",
             "export it in HU, neither windowed nor normalised",
         )
-    check_hounsfield(path, voxels, low)
+    check_hounsfield(path, voxels, low, high)
     out = np.empty(voxels.shape, np.int16)
     whole = voxels.dtype.kind != "f"
     top = min(np.iinfo(np.int16).max, np.iinfo(voxels.dtype).max if whole else np.inf)

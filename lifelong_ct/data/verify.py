@@ -10,9 +10,9 @@ from typing import Any
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.layouts import Layout
+from lifelong_ct.data.readers import expected as readers
 from lifelong_ct.data.side_by_side import Job, in_order
 from lifelong_ct.data.stream_wide import need, stream_wide
-from lifelong_ct.data.readers import expected as readers
 
 EXPECTED = {
     **readers.EXPECTED,
