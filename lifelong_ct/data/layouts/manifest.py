@@ -63,10 +63,11 @@ class ManifestLayout(FileLayout):
                     raise self._wrong("the id is used twice", f"case {case.id}", "give every case its own id")
                 other = splits.setdefault(case.patient, case.split)
                 if other != case.split:
-                    raise self._wrong(
+                    raise self.wrong(
                         "the patient is in train and in test",
                         f"case {case.id}, patient {case.patient}",
                         "keep all scans of a patient in one split",
+                        "patient-in-both",
                     )
                 ids.add(case.id)
             except LifelongCTError as error:
