@@ -88,8 +88,8 @@ class PatchLoader:
         self.worker_cache = volumes[0].cache.capacity if worker_cache is None else worker_cache
         luts = [label_space.encode_lut(volume.organs, volume.overlaps) for volume in volumes]
         self._code_type = np.dtype(label_space.dtype)
-        same = {lut.tobytes(): lut.astype(self._code_type) for lut in luts}
-        self._luts = [same[lut.tobytes()] for lut in luts]
+        same = {(lut.dtype, lut.tobytes()): lut.astype(self._code_type) for lut in luts}
+        self._luts = [same[lut.dtype, lut.tobytes()] for lut in luts]
         self.position = 0
 
     @property

@@ -222,7 +222,11 @@ class Learner(SupervisedTemplate):
             return model(self.mb_x)
 
     def held_out_patches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`count` single patches of the present experience that no training step draws."""
+        """`count` single patches of the present experience that no training step draws.
+
+        Raises:
+            DataError: after one pass (`data.schedule=one_pass`), whose cases are closed: there are none.
+        """
         assert self.source is not None
         for i in range(count):
             batch = self.source.batch(_ASIDE + i)

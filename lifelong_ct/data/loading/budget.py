@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.data.bricks import BRICK
+from lifelong_ct.data.volume import AT_ONCE
 
 KINDS = ("thread", "process")
 QUEUE, DECODING, CACHES = "read-ahead queue", "decoding", "worker caches"
-_BRICK = 64**3
-"""Voxels of the largest brick."""
 
 
 def checked_kind(kind: str) -> str:
@@ -46,8 +46,8 @@ def needs(
 
     The queue: `read_ahead + workers` batches, the one handed out among them, and the one before it, which the
     caller still has when it asks for the next. With processes these are slots of shared memory, and what is handed
-    out is a copy, and they have caches. Decoding, per worker: the box that is read, and one brick, compressed and
-    not.
+    out is a copy, and they have caches. Decoding, per worker: compressed bricks that find no place in the cache, and
+    one brick with its codes.
 
     Args:
         patch: voxels per axis.
@@ -60,10 +60,10 @@ def needs(
         code_bytes: per voxel of `y`.
     """
     one = batch_bytes(patch, batch, channels, code_bytes)
-    voxel = 2 * channels + 2  # a label may have two bytes
+    brick = math.prod(BRICK) * (2 * channels + 4)  # a label may have two bytes
     wanted = {
         QUEUE: one * (read_ahead + workers + (2 if kind == "process" else 1)),
-        DECODING: workers * voxel * (math.prod(patch) + 2 * _BRICK),
+        DECODING: workers * (AT_ONCE + brick),
     }
     return {**wanted, CACHES: cache} if kind == "process" else wanted
 

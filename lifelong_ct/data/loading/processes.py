@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from lifelong_ct.core.errors import DataError
-from lifelong_ct.data.loading.flow import hung
+from lifelong_ct.data.loading.flow import HUNG, hung
 from lifelong_ct.data.loading.ring import Ring
 from lifelong_ct.data.loading.tasks import Buffers, Done, Name, Task, failed, out_of_memory
 from lifelong_ct.data.sampling.policy import At
@@ -88,10 +88,11 @@ class ProcessReaders:
         self._children: list[_Child] = []
         common = {"slots": slots, "shape": shape, "codes": code_type, "outside": outside}
         try:
+            for _ in range(workers):
+                self._children.append(_start(self._ring.handle))
             for worker in range(workers):
                 mine = [(i, volume) for i, volume in volumes if self._owner[i] == worker]
                 share = _share([v for _, v in mine], [v for _, v in volumes], capacity)
-                self._children.append(_start(self._ring.handle, timeout))
                 self._send(worker, {**common, **_job(mine, luts), "capacity": share})
             for worker in range(workers):
                 self._await_start(worker)
@@ -119,7 +120,7 @@ class ProcessReaders:
     def collect(self, seconds: float) -> list[Done]:
         """See `Readers`."""
         found = []
-        ready, _, _ = select.select([child.connection for child in self._children], [], [], seconds)
+        ready = _readable([child.connection for child in self._children], seconds)
         for worker, child in enumerate(self._children):
             if child.connection in ready:
                 found += [self._done(worker, line) for line in self._lines(worker)]
@@ -164,10 +165,16 @@ class ProcessReaders:
 
     def _await_start(self, worker: int) -> None:
         """Importing takes a second, on a busy machine many: that is no hang."""
-        ready, _, _ = select.select([self._children[worker].connection], [], [], _START_SECONDS)
-        if not ready:
-            raise hung(worker, "before its first case", _START_SECONDS)
+        child = self._children[worker]
+        if not _readable([child.connection], _START_SECONDS):
+            raise DataError(
+                f"worker {worker} did not start within {_START_SECONDS} seconds",
+                "data.worker_kind=process",
+                "check that the machine is not overloaded, or use data.worker_kind=thread",
+                HUNG,
+            )
         self._lines(worker)
+        child.connection.settimeout(self._timeout)
 
     def _lines(self, worker: int) -> list[bytes]:
         child = self._children[worker]
@@ -195,14 +202,22 @@ class ProcessReaders:
         with suppress(subprocess.TimeoutExpired):
             child.process.wait(self._timeout)
         how, fix = _cause(child)
-        return DataError(
-            f"worker {worker} {how} while it read a patch", self._case(child), fix, "worker_died"
-        )
+        what = f"worker {worker} {how}{' while it read a patch' if child.tasks else ''}"
+        return DataError(what, self._case(child), fix, "worker_died")
 
 
-def _start(ring: int, timeout: float) -> _Child:
+def _readable(connections: Sequence[socket.socket], seconds: float) -> list[socket.socket]:
+    """Those with something to read, or with nobody at the other end; `select` fails past 1,023 open files."""
+    poll = select.poll()
+    for connection in connections:
+        poll.register(connection, select.POLLIN)
+    ready = {handle for handle, _ in poll.poll(1000 * seconds)}
+    return [connection for connection in connections if connection.fileno() in ready]
+
+
+def _start(ring: int) -> _Child:
     ours, theirs = socket.socketpair()
-    ours.settimeout(timeout)
+    ours.settimeout(_START_SECONDS)
     stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
     paths = [path or os.getcwd() for path in sys.path]
     with theirs:

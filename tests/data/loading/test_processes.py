@@ -111,6 +111,12 @@ def test_each_volume_is_cached_by_one_worker_and_all_caches_fit_together(volumes
     assert max(held) <= 100_000
 
 
+def test_a_list_of_volumes_longer_than_a_socket_holds_is_no_hang(volumes):
+    """It is sent while the worker still imports, which takes longer than a patch may."""
+    with readers(volumes * 2000, timeout=0.2) as made:
+        assert made.pids
+
+
 def test_a_closed_volume_is_read_by_no_worker(volumes):
     with readers(volumes) as made:
         assert read(made, 0)[0].error is None
