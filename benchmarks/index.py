@@ -31,7 +31,7 @@ from lifelong_ct.core.identity import Identity, Redactor
 from lifelong_ct.data import readers
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.layouts import open_layout
-from lifelong_ct.data.layouts.abdomen_atlas import RELEASES
+from lifelong_ct.data.native_maps import native_map
 from lifelong_ct.streams.hospital import open_hospital
 
 MOST_LINKS = 20_000
@@ -47,7 +47,7 @@ def write(root: Path, count: int) -> None:
         masks = case / "segmentations"
         masks.mkdir(parents=True)
         (case / "ct.nii.gz").write_bytes(data)
-        for i, organ in enumerate(RELEASES["1.1"]):
+        for i, organ in native_map("AbdomenAtlas 1.1").names.items():
             source = root.parent / f"mask_{i}_{number // MOST_LINKS}.nii.gz"
             if not source.exists():
                 source.write_bytes(data)
@@ -90,7 +90,7 @@ class Peak:
 
 def measure(root: Path, what: str) -> dict[str, float]:
     """Seconds and MB of one step, in this process."""
-    space = LabelSpace(RELEASES["1.0"])
+    space = LabelSpace(native_map("AbdomenAtlas 1.0").names.values())
     kept: list[Any] = []
 
     def stream() -> None:

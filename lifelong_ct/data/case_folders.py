@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from lifelong_ct.core.paths import listing, names
 from lifelong_ct.data.folder_layout import Entry, FolderLayout
+from lifelong_ct.data.native_maps import splits_of, with_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,24 @@ class CaseFolders(FolderLayout):
             )
             raise self.unfit(self.EXPECTED, self.root, fix)
         return names
+
+    def annotate_masks(self, found: Mapping[str, tuple[str, ...]]) -> None:
+        """Sets organs and masks.
+
+        Args:
+            found: organ → names of the files that together are it; organs that follow by rule are added.
+        """
+        derived = with_rules(found)
+        self.masks = self.keep(
+            {organ: files[0] if len(files) == 1 else files for organ, files in derived.items()}
+        )
+        self.pairs = splits_of({organ: derived[organ] for organ in self.masks})
+        self.organs = tuple(self.masks)
+
+    def files(self) -> frozenset[str]:
+        """Names of all masks."""
+        each = ((files,) if isinstance(files, str) else files for files in self.masks.values())
+        return frozenset(chain.from_iterable(each))
 
     def contents(self, name: str, label: str) -> Contents:
         """What the folder of a case holds, as far as it matters.

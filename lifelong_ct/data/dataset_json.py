@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.paths import listing
+from lifelong_ct.core.paths import listing, names
+from lifelong_ct.core.types import OTHER, UNKNOWN
 from lifelong_ct.data.folder_layout import FolderLayout
-from lifelong_ct.data.labels import default_vocabulary
+from lifelong_ct.data.native_maps import NativeMap, native_map, own_map
+from lifelong_ct.data.vocabulary import default_vocabulary
 
 FILE = "dataset.json"
-OTHER = "other"
-"""Key of ids that are declared and are no organ."""
 _MR = ("mr", "mri", "t1", "t1w", "t1c", "t1ce", "t1gd", "t2", "t2w", "flair", "adc", "dwi", "pd")
 _MODALITIES = {"ct": "CT", **dict.fromkeys(_MR, "MR"), "us": "US", "ultrasound": "US"}
+
+Ids = tuple[int, ...]
 
 
 class DatasetJsonLayout(FolderLayout):
@@ -24,8 +27,9 @@ class DatasetJsonLayout(FolderLayout):
 
     Args:
         hospital: its name in the stream.
-        labels: organ → id or ids, in place of the names in the file.
-        modality: CT or MR, where the names of the channels do not tell.
+        labels: organ → id or ids, or the name of a map that ships with the library such as `MSD Liver`, in place of
+            the names in the file.
+        modality: of all channels or of each such as CT+MR, where the names of the channels do not tell.
         options: of `FolderLayout`. With `organs`, names in the file that are no organs are left alone.
     """
 
@@ -35,7 +39,7 @@ class DatasetJsonLayout(FolderLayout):
         self,
         hospital: str,
         *,
-        labels: Mapping[str, Any] | None = None,
+        labels: str | Mapping[str, Any] | None = None,
         modality: str | None = None,
         licence: str | None = None,
         **options: Any,
@@ -44,22 +48,27 @@ class DatasetJsonLayout(FolderLayout):
         self.content = self._read()
         own = self.content.get("licence") or self.content.get("license")
         self.licence = licence or str(own or self.LICENCE)
-        self._given_labels, self._given_modality = labels, modality
+        self._labels, self._given_modality = labels, modality
 
-    def describe(self, names: Mapping[str, Iterable[int]], channels: Any) -> None:
+    def describe(self, named: Mapping[str, Ids], channels: Any, unknown: Ids = ()) -> None:
         """Sets organs, ids and modality.
 
         Args:
-            names: of the file → ids, without the background.
+            named: names of the file → ids, without the background.
             channels: number → name of each channel, or a list of names.
+            unknown: ids of voxels that nobody annotated.
 
         Raises:
             LifelongCTError: a name that is no organ, ids that are none, or a modality that is not known.
         """
-        self.label_ids = (
-            self._own(self._given_labels) if self._given_labels is not None else self._by_name(names)
-        )
-        self.organs = tuple(self.keep({o: ids for o, ids in self.label_ids.items() if o != OTHER}))
+        known = self._known(named)
+        if known.partial and self.wanted is None:
+            what = f"in {known.name} the organs differ from case to case"
+            raise self.wrong(what, "labels", "list those that all cases annotate: organs: […]")
+        if unknown:
+            known = replace(known, label_ids={**known.label_ids, UNKNOWN: unknown})
+        self.label_ids, self.pairs = known.label_ids, known.splits
+        self.organs = tuple(self.keep(dict.fromkeys(known.organs)))
         self.modality = self._given_modality or self._modality(channels)
 
     def whole(self, value: Any, name: str, where: str) -> tuple[int, ...]:
@@ -81,21 +90,25 @@ class DatasetJsonLayout(FolderLayout):
             raise self.wrong("it is no JSON object", str(path), "copy it again")
         return content
 
-    def _own(self, given: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    def _known(self, named: Mapping[str, Ids]) -> NativeMap:
         where = f"hospital {self.hospital}, labels"
-        if not isinstance(given, Mapping) or not given:
-            raise self.wrong(f"labels={given!r}", "labels", "write organ: id for each")
-        return {
-            default_vocabulary().canonical(str(organ), where): self.whole(ids, str(organ), "labels")
-            for organ, ids in given.items()
-        }
-
-    def _by_name(self, names: Mapping[str, Iterable[int]]) -> dict[str, tuple[int, ...]]:
-        found: dict[str, tuple[int, ...]] = {}
-        for name, ids in names.items():
-            organ = self._organ(name)
-            found[organ] = tuple(dict.fromkeys((*found.get(organ, ()), *ids)))
-        return found
+        if isinstance(self._labels, str):
+            return native_map(self._labels, where)
+        if self._labels is None:
+            found: dict[str, Ids] = {}
+            for name, ids in named.items():
+                organ = self._organ(name)
+                found[organ] = tuple(dict.fromkeys((*found.get(organ, ()), *ids)))
+            return own_map(FILE, found)
+        if not isinstance(self._labels, Mapping) or not self._labels:
+            raise self.wrong(
+                f"labels={self._labels!r}", "labels", "write organ: id for each, or the name of a map"
+            )
+        canonical = default_vocabulary().canonical
+        return own_map(
+            where,
+            {canonical(str(o), where): self.whole(i, str(o), "labels") for o, i in self._labels.items()},
+        )
 
     def _organ(self, name: str) -> str:
         try:
@@ -103,7 +116,10 @@ class DatasetJsonLayout(FolderLayout):
         except LifelongCTError as error:
             if self.wanted is not None:
                 return OTHER
-            fix = f"{error.fix} Say what its ids mean, labels: {{organ: id}}, or list the organs, organs: […]"
+            fix = (
+                f"{error.fix} Say what the ids mean, labels: {{organ: id}} or the name of a map such as MSD Liver; "
+                "or list the organs, organs: […]"
+            )
             raise self.wrong(error.what, f"labels of {self.root / FILE}", fix) from error
 
     def _modality(self, channels: Any) -> str:
@@ -125,13 +141,13 @@ class Presence:
         """Those that are not there."""
         for path in paths:
             if path.parent not in self._folders:
-                self._folders[path.parent] = _names(path.parent)
+                self._folders[path.parent] = _inside(path.parent)
             if path.name not in self._folders[path.parent]:
                 yield path
 
 
-def _names(folder: Path) -> frozenset[str]:
+def _inside(folder: Path) -> frozenset[str]:
     try:
-        return frozenset(listing(folder))
+        return frozenset(names(folder))
     except OSError:
         return frozenset()

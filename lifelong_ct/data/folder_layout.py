@@ -12,8 +12,8 @@ from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.paths import is_folder, open_path
 from lifelong_ct.core.types import Case, Split
 from lifelong_ct.data.file_layout import FileLayout
-from lifelong_ct.data.labels import default_vocabulary
 from lifelong_ct.data.splits import read_file, read_splits
+from lifelong_ct.data.vocabulary import default_vocabulary
 
 Value = TypeVar("Value")
 
@@ -85,8 +85,9 @@ class FolderLayout(FileLayout):
         self.wanted = None if organs is None else self._organs(organs)
         self.modality = modality or self.MODALITY
         self.licence, self.label_kind = licence or self.LICENCE, label_kind or self.LABEL_KIND
-        self.masks: Mapping[str, str] = {}
+        self.masks: Mapping[str, str | tuple[str, ...]] = {}
         self.label_ids: Mapping[str, tuple[int, ...]] = {}
+        self.pairs: tuple[tuple[str, str], ...] = ()
         self.organs: tuple[str, ...] = ()
 
     @abstractmethod
@@ -134,7 +135,7 @@ class FolderLayout(FileLayout):
         wanted = set(found) if self.wanted is None else set(self.wanted)
         if lacking := sorted(wanted - set(found)):
             what = f"it does not annotate {', '.join(lacking)}"
-            raise self.wrong(what, "organs", f"use some of {', '.join(found)}")
+            raise self.wrong(what, "organs", f"use some of {', '.join(in_order(found))}")
         return {organ: found[organ] for organ in in_order(wanted)}
 
     def needs_split(self, reason: str) -> DataError:
@@ -161,6 +162,7 @@ class FolderLayout(FileLayout):
             entry.label,
             self.masks,
             self.label_ids,
+            self.pairs,
             modality=self.modality,
             licence=self.licence,
             label_kind=self.label_kind,

@@ -8,38 +8,9 @@ from typing import Any
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.data.case_folders import CaseFolders
 from lifelong_ct.data.folder_layout import Entry
+from lifelong_ct.data.native_maps import native_map, with_rules
 
-_FIRST = [
-    "aorta",
-    "gall_bladder",
-    "kidney_left",
-    "kidney_right",
-    "liver",
-    "pancreas",
-    "postcava",
-    "spleen",
-    "stomach",
-]
-_MORE = [
-    "adrenal_gland_left",
-    "adrenal_gland_right",
-    "bladder",
-    "celiac_trunk",
-    "colon",
-    "duodenum",
-    "esophagus",
-    "femur_left",
-    "femur_right",
-    "hepatic_vessel",
-    "intestine",
-    "lung_left",
-    "lung_right",
-    "portal_vein_and_splenic_vein",
-    "prostate",
-    "rectum",
-]
-RELEASES = {"1.0": _FIRST, "1.1": [*_FIRST, *_MORE]}
-"""What a release annotates, by the names of its files, in the order of the ids of its combined label maps."""
+VERSIONS = ("1.0", "1.0Mini", "1.1", "1.1Mini")
 COMBINED = "combined_labels.nii.gz"
 
 
@@ -50,7 +21,8 @@ class AbdomenAtlasLayout(CaseFolders):
 
     Args:
         hospital: its name in the stream.
-        version: 1.0 (nine organs) or 1.1 (25), also 1.0Mini and 1.1Mini.
+        version: 1.0 (nine organs) or 1.1 (25), also 1.0Mini and 1.1Mini. What follows from them by rule, as both
+            kidneys together, is annotated too.
         combined: read the label maps and not the masks; None: where the first case has no masks. Masks may overlap,
             a label map has lost what does.
         options: of `CaseFolders`. `organs` may name more than the release defines: masks of these names.
@@ -64,14 +36,12 @@ class AbdomenAtlasLayout(CaseFolders):
 
     def __init__(self, hospital: str, *, version: str, combined: bool | None = None, **options: Any) -> None:
         super().__init__(hospital, **options)
-        release = str(version).removesuffix("Mini")
-        if release not in RELEASES:
-            versions = [name for known in RELEASES for name in (known, f"{known}Mini")]
-            raise self.wrong(f"version={version!r}", "version", f"use one of {', '.join(versions)}")
+        if str(version) not in VERSIONS:
+            raise self.wrong(f"version={version!r}", "version", f"use one of {', '.join(VERSIONS)}")
         if self.chosen is None:
             raise self.needs_split("the release has no test cases")
         self.combined = combined
-        self._release = RELEASES[release]
+        self._release = native_map(f"AbdomenAtlas {version}")
 
     def entries(self) -> Iterator[Entry | LifelongCTError]:
         """Its folders."""
@@ -80,7 +50,7 @@ class AbdomenAtlasLayout(CaseFolders):
             self.combined = not self.contents(names[0], self.MASKS).label
         label = COMBINED if self.combined else self.MASKS
         self._annotate()
-        needed = frozenset(self.masks.values())
+        needed = self.files()
         for name in names:
             try:
                 yield self.entry(name, label, self.contents(name, label), needed)
@@ -90,9 +60,10 @@ class AbdomenAtlasLayout(CaseFolders):
     def _annotate(self) -> None:
         """Masks, or ids, of the organs."""
         if self.combined:
-            self.label_ids = {organ: (i,) for i, organ in enumerate(self._release, start=1)}
-            self.organs = tuple(self.keep(self.label_ids))
+            self.label_ids, self.pairs = self._release.label_ids, self._release.splits
+            self.organs = tuple(self.keep(dict.fromkeys(self._release.organs)))
         else:
-            further = {organ: f"{name}.nii.gz" for organ, name in (self.wanted or {}).items()}
-            self.masks = self.keep({**further, **{organ: f"{organ}.nii.gz" for organ in self._release}})
-            self.organs = tuple(self.masks)
+            own = {name: (f"{name}.nii.gz",) for name in self._release.names.values()}
+            asked = {organ: (f"{name}.nii.gz",) for organ, name in (self.wanted or {}).items()}
+            derived = with_rules(own)
+            self.annotate_masks({**{o: files for o, files in asked.items() if o not in derived}, **own})

@@ -20,7 +20,7 @@ class NnunetLayout(DatasetJsonLayout):
     """Reads `Dataset###_<name>/{dataset.json, imagesTr/<case>_<channel>.nii.gz, labelsTr/<case>.nii.gz}`.
 
     Cases of `imagesTr` train, those of `imagesTs` test where `labelsTs` has their labels; otherwise `fold`, `test` or
-    `split` is needed. A region is an organ with several ids. `dataset` in `dataset.json` (case → images and label)
+    `split` is needed. A region is an organ with several ids; voxels of the label `ignore` are unknown. `dataset` in `dataset.json` (case → images and label)
     takes the place of `imagesTr`.
 
     Args:
@@ -40,19 +40,9 @@ class NnunetLayout(DatasetJsonLayout):
     ) -> None:
         super().__init__(hospital, **options)
         self.ending = str(self.content.get("file_ending"))
-        labels, channels = self.content.get("labels"), self.content.get("channel_names")
-        if (
-            not isinstance(labels, Mapping)
-            or not isinstance(channels, Mapping)
-            or self.ending not in SUFFIXES
-        ):
-            what = f"expected channel_names, labels: {{name: id}} and file_ending {' or '.join(SUFFIXES)}; found "
-            what += ", ".join(
-                f"{key}: {self.content.get(key)!r}" for key in ("channel_names", "labels", "file_ending")
-            )
-            hint = "; this one is of the decathlon: layout: msd" if "modality" in self.content else ""
-            raise self.wrong(what, str(self.root / FILE), f"convert the dataset to nnU-Net v2{hint}")
-        self.describe(self._names(labels), channels)
+        labels, channels = self._described()
+        ignored = self.whole(labels["ignore"], "ignore", "labels") if "ignore" in labels else ()
+        self.describe(self._organs_of(labels), channels, ignored)
         self.channels = len(channels)
         self._parts = {"Tr": "train"} if fold is not None else {"Tr": "train", "Ts": "test"}
         if fold is not None:
@@ -130,15 +120,30 @@ class NnunetLayout(DatasetJsonLayout):
         except OSError:
             return {}
 
-    def _names(self, labels: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    def _described(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Labels and channels of the file."""
+        labels, channels = self.content.get("labels"), self.content.get("channel_names")
+        if (
+            isinstance(labels, Mapping)
+            and isinstance(channels, Mapping)
+            and not all(str(name).isdecimal() for name in labels)
+            and self.ending in SUFFIXES
+        ):
+            return labels, channels
+        keys = ("channel_names", "labels", "file_ending")
+        what = f"expected channel_names, labels: {{name: id}} and file_ending {' or '.join(SUFFIXES)}; found "
+        what += ", ".join(f"{key}: {self.content.get(key)!r}" for key in keys)
+        hint = "; this one is of the decathlon: layout: msd" if "modality" in self.content else ""
+        raise self.wrong(what, str(self.root / FILE), f"convert the dataset to nnU-Net v2{hint}")
+
+    def _organs_of(self, labels: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         """Names of regions or labels and their ids."""
-        if "ignore" in labels:
-            what = "its label `ignore` marks voxels that nobody annotated"
-            raise self.wrong(
-                what, str(self.root / FILE), "leave the dataset out: they would be learnt as background"
-            )
         where = f"labels of {self.root / FILE}"
-        return {str(n): self.whole(ids, str(n), where) for n, ids in labels.items() if ids not in (0, [0])}
+        return {
+            str(name): self.whole(ids, str(name), where)
+            for name, ids in labels.items()
+            if ids not in (0, [0]) and name != "ignore"
+        }
 
     def _fold(self, fold: int, file: str) -> Splits:
         where = f"hospital {self.hospital}, fold {fold} of {file}"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.paths import listing
 from lifelong_ct.data.case_folders import CaseFolders, Contents
 from lifelong_ct.data.folder_layout import Entry
-from lifelong_ct.data.labels import default_vocabulary
+from lifelong_ct.data.native_maps import native_map
+from lifelong_ct.data.vocabulary import default_vocabulary
 
 TABLE = "meta.csv"
 SUFFIX = ".nii.gz"
+RELEASES = ("TotalSegmentator v2", "TotalSegmentator v1", "TotalSegmentator MRI")
+"""Whose names of files mean the same."""
 
 
 class TotalSegmentatorLayout(CaseFolders):
@@ -49,7 +53,7 @@ class TotalSegmentatorLayout(CaseFolders):
             except LifelongCTError as error:
                 yield error
         self._annotate(sorted(set().union(*(each.masks for each in inside.values()))))
-        needed = frozenset(self.masks.values())
+        needed = self.files()
         for name, each in inside.items():
             yield self.entry(name, self.MASKS, each, needed, sides.get(name))
         if gone := sorted(set(sides) - set(names)):
@@ -81,24 +85,36 @@ class TotalSegmentatorLayout(CaseFolders):
 
     def _annotate(self, files: Iterable[str]) -> None:
         """Organs of the files, by their names."""
-        found: dict[str, str] = {}
+        found: dict[str, tuple[str, ...]] = {}
         for file in files:
-            organ = self._organ(file) if file.endswith(SUFFIX) else None
-            if organ is not None and found.setdefault(organ, file) != file:
-                what = f"both {found[organ]} and {file} are {organ}"
+            organ = self._organ(file.removesuffix(SUFFIX)) if file.endswith(SUFFIX) else None
+            if organ in found:
+                what = f"both {found[organ][0]} and {file} are {organ}"
                 raise self.wrong(what, self.MASKS, "remove one of them")
+            if organ is not None:
+                found[organ] = (file,)
         if not found:
             raise self.unfit(self.EXPECTED, self.root, "set `root` to the folder of the cases")
-        self.masks = self.keep(found)
-        self.organs = tuple(self.masks)
+        self.annotate_masks(found)
 
-    def _organ(self, file: str) -> str | None:
+    def _organ(self, name: str) -> str | None:
+        """What a file shows; its colon has the rectum in it, for example."""
+        if (organ := _meaning().get(name)) is not None:
+            return organ
         try:
-            return default_vocabulary().canonical(
-                file.removesuffix(SUFFIX), f"hospital {self.hospital}, {file}"
-            )
+            return default_vocabulary().canonical(name, f"hospital {self.hospital}, {name}{SUFFIX}")
         except LifelongCTError as error:
             if self.wanted is not None:
                 return None
             fix = f"{error.fix} If it is no organ, list those that are: organs: […]"
-            raise self.wrong(error.what, f"file {file}", fix) from error
+            raise self.wrong(error.what, f"file {name}{SUFFIX}", fix) from error
+
+
+@lru_cache(maxsize=1)
+def _meaning() -> dict[str, str]:
+    """Name of a file → organ. An organ that follows by rule comes after those that the release names."""
+    found: dict[str, str] = {}
+    for release in map(native_map, RELEASES):
+        for number, name in release.names.items():
+            found[name] = next(organ for organ, ids in release.label_ids.items() if number in ids)
+    return found

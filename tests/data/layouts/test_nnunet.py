@@ -162,6 +162,23 @@ def test_ids_that_are_none(ids, tmp_path):
         layout(tmp_path, test=[])
 
 
+def test_what_nobody_annotated_is_unknown(tmp_path):
+    write(tmp_path, train=["a"], labels={"background": 0, "spleen": 1, "ignore": 2})
+    found = layout(tmp_path, test=[])
+    (case,) = found.cases()
+    raw = found.load(case)
+    assert (case.organs, raw.overlaps) == (("spleen",), ((),))
+    assert (raw.label == planes(1, 2)).all(), "1 is the spleen, 2 the empty set of organs"
+
+
+def test_a_map_that_ships_with_the_library_says_what_ids_mean(tmp_path):
+    write(tmp_path, train=["a"], labels={"background": 0, "liver": 1, "cancer": 2})
+    (case,) = layout(tmp_path, test=[], labels="MSD Liver").cases()
+    assert case.label_ids == {"liver": (1,), "liver_tumor": (2,)}
+    with pytest.raises(LifelongCTError, match="MSD Livr"):
+        layout(tmp_path, test=[], labels="MSD Livr")
+
+
 def test_cases_may_be_listed_in_the_description(tmp_path):
     write(tmp_path / "elsewhere", train=["a"])
     rows = {"p1": {"images": ["elsewhere/imagesTr/a_0000.nii.gz"], "label": "elsewhere/labelsTr/a.nii.gz"}}
@@ -199,7 +216,6 @@ def test_files_that_do_not_fit_are_told(tmp_path):
         ({"labels": {"0": "background", "1": "liver"}, "modality": {"0": "CT"}}, ["layout: msd", "id"]),
         ({"file_ending": ".nrrd"}, [".nrrd", ".nii.gz"]),
         ({"channel_names": None, "modality": {"0": "CT"}}, ["channel_names", "layout: msd"]),
-        ({"labels": {"background": 0, "liver": 1, "ignore": 2}}, ["ignore", "nobody annotated"]),
     ],
 )
 def test_another_description_is_told_apart(change, words, tmp_path):

@@ -8,6 +8,7 @@ from scans import save
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.data.layouts import open_layout
+from lifelong_ct.data.native_maps import native_map
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 FILES = ("spleen", "liver", "gallbladder", "inferior_vena_cava")
@@ -46,6 +47,32 @@ def test_files_are_organs_by_their_names(tmp_path):
         expected = np.zeros((6, 4, 4), bool)
         expected[x] = True
         assert (raw.mask(organ) == expected).all()
+
+
+def test_organs_follow_from_files_by_rule(tmp_path):
+    """The colon has the rectum in it; both lobes are the lung."""
+    write(tmp_path, "s0000", ("lung_upper_lobe_left", "lung_lower_lobe_left", "colon", "vertebrae_L5"))
+    found = layout(tmp_path, test=[])
+    (case,) = found.cases()
+    lobes = {"lung_lower_lobe_left", "lung_upper_lobe_left"}
+    assert set(case.organs) == {*lobes, "lung_left", "colon_and_rectum", "vertebrae_L5"}
+    assert set(case.masks["lung_left"]) == {f"{lobe}.nii.gz" for lobe in lobes}
+    lung = found.load(case).mask("lung_left")
+    assert lung[:2].all()
+    assert not lung[2:].any()
+    (case,) = layout(tmp_path, test=[], organs=["lung_left"]).cases()
+    assert (case.organs, len(case.files)) == (("lung_left",), 3)
+
+
+@pytest.mark.parametrize("release", ["TotalSegmentator v1", "TotalSegmentator v2", "TotalSegmentator MRI"])
+def test_every_file_of_every_release_is_an_organ(release, tmp_path):
+    names = native_map(release).names.values()
+    (tmp_path / "s0000" / "segmentations").mkdir(parents=True)
+    for name in ("../ct", *(f"{name}" for name in names)):
+        (tmp_path / "s0000" / "segmentations" / f"{name}.nii.gz").write_bytes(b"")
+    (case,) = layout(tmp_path, test=[]).cases()
+    assert set(case.organs) == set(native_map(release).organs)
+    assert len(case.files) == 1 + len(names)
 
 
 def test_the_table_says_what_a_case_is_for(tmp_path):
