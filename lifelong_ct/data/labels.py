@@ -37,7 +37,7 @@ class Vocabulary:
         Raises:
             LifelongCTError: unknown; the message names the nearest known ones.
         """
-        key = name.strip().lower().replace(" ", "_").replace("-", "_")
+        key = str(name).strip().lower().replace(" ", "_").replace("-", "_")
         if key not in self._names:
             near = difflib.get_close_matches(key, self._names, n=3, cutoff=0.4) or sorted(self._names)[:5]
             raise LifelongCTError(f"unknown organ {name!r}", where, f"did you mean {', '.join(near)}?")

@@ -197,8 +197,9 @@ def _header(path: Path, data: bytes) -> nib.Nifti1Header:
                     header = kind(data[:size], endianness=order, check=True)
                     header.get_data_dtype()
                     header.get_slope_inter()
+                    int(header["vox_offset"])
                     return header
-                except (HeaderDataError, ValueError, KeyError) as error:
+                except (HeaderDataError, ValueError, OverflowError, KeyError) as error:
                     raise _bad(
                         path, f"its header is damaged: {error}", "corrupt", "export it again"
                     ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -58,8 +59,12 @@ class DomainIncremental:
     ) -> None:
         self.name, self.steps, self.exemplars, self.synthetic = name, steps, exemplars, synthetic
         self.patch: tuple[int, int, int] = _three(patch)
-        self.spacing = None if spacing is None else tuple(float(s) for s in spacing)
+        self.spacing = None if spacing is None else _spacing(spacing)
         self.label_space = LabelSpace(organs)
+        if limit is not None and not (_whole(limit) and limit > 0):
+            raise LifelongCTError(
+                f"limit={limit!r}", "stream.limit", "write a number from 1, or null for all cases"
+            )
         entries = _cycled(_ordered(_listed(hospitals), order), first)
         self.hospitals = self._open(entries, common, limit)
         self.unseen = self._open(_listed(unseen), common, limit)
@@ -100,9 +105,15 @@ class DomainIncremental:
 
 
 def _listed(entries: Entries) -> list[dict[str, Any]]:
-    if isinstance(entries, Mapping):
-        return [{"name": name, **entry} for name, entry in entries.items()]
-    return [dict(entry) for entry in entries]
+    named = isinstance(entries, Mapping)
+    several: Any = list(entries.values()) if isinstance(entries, Mapping) else entries
+    if not isinstance(several, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in several):
+        raise LifelongCTError(
+            "a hospital is no group of keys", "stream.hospitals", "list each as {name: …, layout: …, …}"
+        )
+    if named:
+        return [{"name": name, **entry} for name, entry in zip(entries, several, strict=True)]
+    return [dict(entry) for entry in several]
 
 
 def _ordered(entries: list[dict[str, Any]], order: Sequence[str] | None) -> list[dict[str, Any]]:
@@ -122,14 +133,26 @@ def _ordered(entries: list[dict[str, Any]], order: Sequence[str] | None) -> list
 def _cycled(entries: list[dict[str, Any]], first: int | None) -> list[dict[str, Any]]:
     if first is None or not entries:
         return entries
-    if first < 1:
+    if not _whole(first) or first < 1:
         raise LifelongCTError(f"{first} hospitals", "stream.first", "write 1 or more, or null for all")
     rounds = ((i // len(entries), entries[i % len(entries)]) for i in range(first))
     return [e if not k else {**e, "name": f"{e['name']}_{k + 1}"} for k, e in rounds]
 
 
 def _three(patch: Sequence[int]) -> tuple[int, int, int]:
-    if len(patch) != 3 or min(patch) < 1:
+    if len(patch) != 3 or not all(map(_whole, patch)) or min(patch) < 1:
         raise LifelongCTError(f"{list(patch)} is not a patch", "stream.patch", "write [D, H, W] in voxels")
-    d, h, w = map(int, patch)
+    d, h, w = patch
     return d, h, w
+
+
+def _spacing(spacing: Sequence[float]) -> tuple[float, ...]:
+    if len(spacing) != 3 or not all(isinstance(s, (int, float)) and 0 < s < math.inf for s in spacing):
+        raise LifelongCTError(
+            f"{list(spacing)} is no spacing", "stream.spacing", "write three numbers in mm, or null"
+        )
+    return tuple(float(s) for s in spacing)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

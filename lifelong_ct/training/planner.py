@@ -97,6 +97,8 @@ def grid_voxels(case: Case, spacing: Sequence[float] | None) -> float:
     except (
         OSError,
         EOFError,
+        OverflowError,
+        ValueError,
         zlib.error,
         nib.filebasedimages.ImageFileError,
         nib.spatialimages.HeaderDataError,

@@ -65,3 +65,10 @@ def test_hospitals_without_a_name_are_hidden_too(tmp_path):
     config["stream"]["hospitals"] = [{"manifest": {"cases": [{"id": i}]}} for i in ("DOE-1", "ROE-2")]
     redact = privacy.redactor(config, Identity(tmp_path))
     assert "OE-" not in redact("DOE-1 and ROE-2")
+
+
+def test_a_csv_with_a_byte_order_mark_hides_its_ids(tmp_path):
+    (tmp_path / "m.csv").write_text("id,patient\nSCAN-77,Doe^Jane\n", encoding="utf-8-sig")
+    redact = privacy.redactor(_config(tmp_path, manifest=str(tmp_path / "m.csv")), Identity(tmp_path))
+    assert "SCAN" not in redact("case SCAN-77")
+    assert "Jane" not in redact("of DOE^JANE, doe^jane".lower())

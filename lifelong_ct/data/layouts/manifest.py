@@ -18,6 +18,7 @@ from lifelong_ct.data.nifti import Volume, read_image, read_label, same_grid
 from lifelong_ct.data.types import RawCase
 
 FIELDS = ("id", "image", "label", "patient", "modality", "split", "organs", "labels", "licence", "label_kind")
+MODALITIES = ("CT", "MR")
 
 
 class ManifestLayout:
@@ -169,6 +170,12 @@ class ManifestLayout:
         for key in ("id", "image", "patient", "split"):
             if not row.get(key):
                 raise self._wrong(f"the field {key!r} is missing", where, "give it")
+        for key in ("id", "patient"):
+            if not isinstance(row[key], (str, int)):
+                raise self._wrong(f"the field {key!r} is no text", "case ?", "write a text or a number")
+        modality = str(row.get("modality") or "CT").upper()
+        if modality not in MODALITIES:
+            raise self._wrong(f"the modality is {row['modality']!r}", where, f"use {' or '.join(MODALITIES)}")
         if row["split"] not in ("train", "test"):
             raise self._wrong(f"the split is {row['split']!r}", where, "write train or test")
         organs = self._organs(row.get("organs"), where)
@@ -188,7 +195,7 @@ class ManifestLayout:
             self.root / str(row["image"]),
             self.root / str(row["label"]) if row.get("label") else None,
             ids,
-            str(row.get("modality") or "CT"),
+            modality,
             str(row.get("licence") or "unknown"),
             str(row.get("label_kind") or "unknown"),
         )
@@ -208,12 +215,10 @@ class ManifestLayout:
         place = f"hospital {self.hospital}, {where}"
         labels: dict[str, int] = {}
         for organ, number in value.items():
-            try:
-                labels[default_vocabulary().canonical(str(organ), place)] = int(number)
-            except (TypeError, ValueError) as error:
-                raise self._wrong(
-                    f"the id of {organ} is {number!r}", where, "write a whole number"
-                ) from error
+            digits = str(number).strip() if isinstance(number, (int, str)) else ""
+            if not digits.removeprefix("-").isdecimal():
+                raise self._wrong(f"the id of {organ} is {number!r}", where, "write a whole number")
+            labels[default_vocabulary().canonical(str(organ), place)] = int(digits)
         return labels
 
     def _distinct(self, labels: dict[str, int], where: str) -> dict[str, int]:
@@ -233,11 +238,11 @@ class ManifestLayout:
         path = Path(root, manifest) if root and (Path(root) / manifest).exists() else Path(manifest)
         folder = Path(root) if root else path.parent
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # Excel begins a CSV with a byte order mark
             if path.suffix == ".csv":
                 return folder, {"cases": list(csv.DictReader(text.splitlines()))}
             content = json.loads(text)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise self._wrong(
                 f"the manifest cannot be read: {error}", str(path), "give a JSON or CSV file"
             ) from error
