@@ -55,14 +55,15 @@ def _duplicates(cases: Sequence[Case]) -> Iterator[tuple[Case, DataError]]:
 
 
 def _in_both(cases: Sequence[Case]) -> Iterator[tuple[Case, DataError]]:
-    first: dict[str, Case] = {}
+    """Within a hospital: another one may call another patient the same."""
+    first: dict[tuple[str, str], Case] = {}
     for case in cases:
-        other = first.setdefault(case.patient, case)
+        other = first.setdefault((case.hospital, case.patient), case)
         if other.split != case.split:
             yield (
                 case,
                 DataError(
-                    f"its patient is in {case.split} here and in {other.split} as case {other.id} of {other.hospital}",
+                    f"its patient is in {case.split} here and in {other.split} as case {other.id}",
                     f"case {case.id}, hospital {case.hospital}",
                     "keep all scans of a patient in one split; give different patients different identifiers",
                     "patient-in-both",

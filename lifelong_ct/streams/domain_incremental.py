@@ -69,6 +69,10 @@ class DomainIncremental:
         self.spacing = _spacing(spacing)
         self.channels = _count(channels)
         self.label_space = LabelSpace(organs)
+        if limit is not None and not (_whole(limit) and limit > 0):
+            raise LifelongCTError(
+                f"limit={limit!r}", "stream.limit", "write a number from 1, or null for all cases"
+            )
         entries = _cycled(_ordered(_listed(hospitals), order), first)
         self.hospitals = self._open(entries, common, limit)
         self.unseen = self._open(_listed(unseen), common, limit)
@@ -129,9 +133,15 @@ class DomainIncremental:
 
 
 def _listed(entries: Entries) -> list[dict[str, Any]]:
-    if isinstance(entries, Mapping):
-        return [{"name": name, **entry} for name, entry in entries.items()]
-    return [dict(entry) for entry in entries]
+    named = isinstance(entries, Mapping)
+    several: Any = list(entries.values()) if isinstance(entries, Mapping) else entries
+    if not isinstance(several, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in several):
+        raise LifelongCTError(
+            "a hospital is no group of keys", "stream.hospitals", "list each as {name: …, layout: …, …}"
+        )
+    if named:
+        return [{"name": name, **entry} for name, entry in zip(entries, several, strict=True)]
+    return [dict(entry) for entry in several]
 
 
 def _ordered(entries: list[dict[str, Any]], order: Sequence[str] | None) -> list[dict[str, Any]]:
@@ -151,21 +161,21 @@ def _ordered(entries: list[dict[str, Any]], order: Sequence[str] | None) -> list
 def _cycled(entries: list[dict[str, Any]], first: int | None) -> list[dict[str, Any]]:
     if first is None or not entries:
         return entries
-    if first < 1:
+    if not _whole(first) or first < 1:
         raise LifelongCTError(f"{first} hospitals", "stream.first", "write 1 or more, or null for all")
     rounds = ((i // len(entries), entries[i % len(entries)]) for i in range(first))
     return [e if not k else {**e, "name": f"{e['name']}_{k + 1}"} for k, e in rounds]
 
 
 def _three(patch: Sequence[int]) -> tuple[int, int, int]:
-    if len(patch) != 3 or min(patch) < 1:
+    if len(patch) != 3 or not all(map(_whole, patch)) or min(patch) < 1:
         raise LifelongCTError(f"{list(patch)} is not a patch", "stream.patch", "write [D, H, W] in voxels")
-    d, h, w = map(int, patch)
+    d, h, w = patch
     return d, h, w
 
 
 def _count(channels: int) -> int:
-    if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+    if not _whole(channels) or channels < 1:
         raise LifelongCTError(f"channels={channels!r}", "stream.channels", "write a whole number from 1")
     return channels
 
@@ -182,3 +192,7 @@ def _spacing(spacing: Sequence[float] | str | None) -> tuple[float, ...] | str |
             f"{spacing!r} is no spacing", "stream.spacing", "write [x, y, z] in mm, auto or null"
         )
     return numbers
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
