@@ -59,9 +59,15 @@ class Blueprint:
 
     def stream(self) -> DomainIncremental:
         """Indexes the hospitals."""
-        stream = build(self.values["stream"], "stream")
+        on_bad = self.values["data"].get("on_bad", "error")
+        extra = {} if on_bad == "error" else {"on_bad": on_bad}  # a stream of somebody else's may not know it
+        stream = build(self.values["stream"], "stream", **extra)
         for hospital in (*stream.hospitals, *stream.unseen):
-            for case in (*hospital.train, *hospital.test):
+            for case in (
+                *hospital.train,
+                *hospital.test,
+                *(bad.case for bad in hospital.skipped if bad.case),
+            ):
                 root = getattr(hospital.layout, "root", None)
                 self.redact.hide_case(case, self.identity.of(case), root)
         return stream

@@ -100,6 +100,37 @@ def verify_stream(
         yield _told(case.id, error)
 
 
+@dataclass(frozen=True)
+class Bad:
+    """A case that is left out.
+
+    Attributes:
+        case: None where it cannot even be listed.
+        error: its first problem.
+    """
+
+    case: Case | None
+    error: LifelongCTError
+
+    @property
+    def code(self) -> str:
+        """Short stable name of the problem."""
+        return self.error.code if isinstance(self.error, DataError) else "configuration"
+
+
+def divided(layout: Layout) -> tuple[list[Case], list[Bad]]:
+    """The cases of a hospital that can be used, and those that cannot; one at a time is read."""
+    good, bad = [], []
+    for found in _listed(layout):
+        if isinstance(found, LifelongCTError):
+            bad.append(Bad(None, found))
+        elif problems := _problems(layout, found):
+            bad.append(Bad(found, problems[0]))
+        else:
+            good.append(found)
+    return good, bad
+
+
 def _needed(found: Case | LifelongCTError) -> int:
     return need(found) if isinstance(found, Case) else 0
 

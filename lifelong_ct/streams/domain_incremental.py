@@ -40,6 +40,7 @@ class DomainIncremental:
             as `<name>_2`.
         limit: most cases per split and hospital.
         synthetic: the scans are drawn; said wherever results appear.
+        on_bad: error, or skip: every case is read at the start, and those that cannot be used are left out.
 
     Raises:
         LifelongCTError: no hospital, a name twice, a hospital without training cases, or a case with another
@@ -63,12 +64,16 @@ class DomainIncremental:
         first: int | None = None,
         limit: int | None = None,
         synthetic: bool = False,
+        on_bad: str = "error",
     ) -> None:
         self.name, self.steps, self.exemplars, self.synthetic = name, steps, exemplars, synthetic
         self.patch: tuple[int, int, int] = _three(patch)
         self.spacing = _spacing(spacing)
         self.channels = _count(channels)
         self.label_space = LabelSpace(organs)
+        if on_bad not in ("error", "skip"):
+            raise LifelongCTError(f"on_bad={on_bad!r} is unknown", "data.on_bad", "use error or skip")
+        self.on_bad = on_bad
         if limit is not None and not (_whole(limit) and limit > 0):
             raise LifelongCTError(
                 f"limit={limit!r}", "stream.limit", "write a number from 1, or null for all cases"
@@ -95,7 +100,8 @@ class DomainIncremental:
     def _open(
         self, entries: Iterable[Mapping[str, Any]], common: Mapping[str, Any] | None, limit: int | None
     ) -> list[Hospital]:
-        return [open_hospital({**(common or {}), **e}, self.label_space, limit) for e in entries]
+        skip = self.on_bad == "skip"
+        return [open_hospital({**(common or {}), **e}, self.label_space, limit, skip) for e in entries]
 
     def _check(self) -> None:
         names = [hospital.name for hospital in (*self.hospitals, *self.unseen)]
@@ -107,6 +113,12 @@ class DomainIncremental:
             for case in (*hospital.train, *hospital.test):
                 self._check_channels(case)
         for hospital in self.hospitals:
+            if not hospital.train and hospital.skipped:
+                raise LifelongCTError(
+                    f"none of its training cases can be used: {hospital.skipped[0].error.what}",
+                    f"stream.hospitals {hospital.name}, {len(hospital.skipped)} cases skipped",
+                    "`lifelong-ct verify` lists every problem",
+                )
             if not hospital.train:
                 raise LifelongCTError(
                     f"no training case annotates an organ of the stream ({', '.join(self.label_space.organs)})",

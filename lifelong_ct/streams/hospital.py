@@ -10,6 +10,7 @@ from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.layouts import Layout, open_layout
+from lifelong_ct.data.verify import Bad, divided
 
 SHARING = ("patches", "features", "forbid")
 
@@ -23,6 +24,7 @@ class Hospital:
         layout: reads its cases.
         sharing: what may be kept of it after its experience: patches, features or forbid.
         train, test: cases, with the organs that the stream learns.
+        skipped: cases that cannot be used, where the user said to go on without them.
     """
 
     name: str
@@ -30,15 +32,19 @@ class Hospital:
     sharing: str
     train: tuple[Case, ...]
     test: tuple[Case, ...]
+    skipped: tuple[Bad, ...] = ()
 
 
-def open_hospital(entry: Mapping[str, Any], space: LabelSpace, limit: int | None) -> Hospital:
+def open_hospital(
+    entry: Mapping[str, Any], space: LabelSpace, limit: int | None, skip: bool = False
+) -> Hospital:
     """Indexes one hospital; reads headers only.
 
     Args:
         entry: name, layout, sharing and whatever the layout's constructor takes.
         space: only its organs are kept of each case.
         limit: most cases per split.
+        skip: every case is read first, and those that cannot be used are left out and told.
 
     Raises:
         LifelongCTError: an entry without a name, an unknown sharing, or no case.
@@ -57,14 +63,15 @@ def open_hospital(entry: Mapping[str, Any], space: LabelSpace, limit: int | None
     found: dict[str, list[Case]] = {"train": [], "test": []}
     learnt = _Learnt(space)
     any_case = False
-    for case in layout.cases():
+    cases, skipped = divided(layout) if skip else (layout.cases(), [])
+    for case in cases:
         any_case = True
         mine = found[case.split]
         if (limit is None or len(mine) < limit) and (kept := learnt(case)).organs:
             mine.append(kept)
-    if not any_case:
+    if not any_case and not skipped:
         raise LifelongCTError("it has no cases", f"stream.hospitals {name}", "check its root and manifest")
-    return Hospital(name, layout, sharing, tuple(found["train"]), tuple(found["test"]))
+    return Hospital(name, layout, sharing, tuple(found["train"]), tuple(found["test"]), tuple(skipped))
 
 
 def sees(cases: Iterable[Case]) -> list[str]:

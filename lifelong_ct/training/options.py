@@ -51,6 +51,7 @@ class DataOptions:
     """The data path; see `conf/data/default.yaml`."""
 
     keep: str = "current"
+    on_bad: str = "error"
     cache: int | str = "256MiB"
     foreground: float = 0.67
     schedule: str = "epochs"

@@ -383,6 +383,9 @@ class Run:
             self._note(
                 "one pass: each case is read once; the steps follow from the cases, not from trainer.steps"
             )
+        for row in self.results.skipped():
+            case = f"case {row['case']}" if row["case"] else "a case"
+            self._note(f"{case} of {row['hospital']} is skipped ({row['code']}): {row['found']}")
         for plugin in self.plugins:
             lost: list[str] = getattr(plugin, "lost_on_resume", list)()
             if lost:
