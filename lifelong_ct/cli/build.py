@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.cli import privacy
 from lifelong_ct.cli.compose import plain
 from lifelong_ct.cli.instantiate import build
+from lifelong_ct.cli.telling import cause, told
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.identity import Identity, Redactor
 from lifelong_ct.core.ledger import Ledger
@@ -39,6 +39,7 @@ class Blueprint:
 
     def __init__(self, config: DictConfig, command: list[str]) -> None:
         self.values = plain(config)
+        privacy.check_form(self.values)
         paths = self.values["paths"]
         self.seed = _whole(self.values["seed"], "seed")
         self.identity = Identity(Path(paths["state"]))
@@ -108,6 +109,7 @@ class Blueprint:
             command=self.command,
             group=values.get("group"),
             sampling=self._sampling(),
+            name=self.name,
         )
 
     def _sampling(self) -> SamplingPolicy:
@@ -130,27 +132,6 @@ class Blueprint:
                     "derive it from lifelong_ct.avalanche_bridge.plugin.StrategyPlugin",
                 )
         return plugins
-
-
-def told(error: Exception, redact: Callable[[str], str], where: str) -> LifelongCTError:
-    """What a log may show of an error: terminals of batch jobs are log files."""
-    if isinstance(error, LifelongCTError):
-        hint = "; `lifelong-ct verify` shows real names" if redact(str(error)) != str(error) else ""
-        shown = LifelongCTError(redact(error.what), redact(error.where), redact(error.fix) + hint)
-        shown.exit_code = error.exit_code
-        return shown
-    bug = LifelongCTError(
-        redact(f"{type(error).__name__}: {error}"),
-        where,
-        "this is unexpected: HYDRA_FULL_ERROR=1 shows where it happened (and private paths)",
-    )
-    bug.exit_code = 1
-    return bug
-
-
-def cause(error: Exception) -> Exception | None:
-    """The error where its traceback is wanted."""
-    return error if os.environ.get("HYDRA_FULL_ERROR") == "1" else None
 
 
 def build_if(value: Any, where: str) -> Any:

@@ -19,7 +19,7 @@ from lifelong_ct.cli.arguments import need, newest_checkpoint, take
 from lifelong_ct.cli.build import Blueprint
 from lifelong_ct.cli.instantiate import build
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.files import write_text
+from lifelong_ct.core.files import unwritable, write_text
 from lifelong_ct.data.images import read_image
 from lifelong_ct.data.ingest import prepare
 from lifelong_ct.data.scales import MODALITIES
@@ -54,7 +54,10 @@ def _predict(
     device = place(values["trainer"]["device"], None)
     served.model.to(device)
     modality = _modality(modality or served.modality)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(out, error) from error
     lines = [_one(scan, out, served, device, modality) for scan in track(scans, "predicting")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -6,11 +6,13 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.identity import Identity, Redactor
 from lifelong_ct.core.paths import below, is_url, open_path, read_bytes
 from lifelong_ct.data.layouts import open_layout
@@ -20,13 +22,28 @@ FOLDER_KEYS = ("root", "anatomy")
 FILE_KEYS = ("manifest", "test", "split", "splits", "patients")
 LISTS = ("test", "split", "patients")
 """Options of a hospital that name cases or patients."""
+GROUPS = (
+    "paths",
+    "stream",
+    "strategy",
+    "model",
+    "loss",
+    "memory",
+    "data",
+    "sampling",
+    "trainer",
+    "evaluation",
+    "reporter",
+)
+PLACES = ("runs", "state", "store")
 UNHASHED = ("paths", "reporter", "group")
 """Groups that do not change what a run computes."""
 UNHASHED_KEYS = {
     "trainer": ("stop_after", "keep_checkpoints"),
-    "data": ("cache", "workers", "worker_kind", "read_ahead", "timeout"),
+    "data": ("cache", "workers", "worker_kind", "read_ahead", "timeout", "ingest_workers"),
 }
 """Keys of other groups that do not either: a run may go on with other workers."""
+_NAME = re.compile(r"\w[\w.-]*")
 
 
 def redactor(config: Mapping[str, Any], identity: Identity) -> Redactor:
@@ -42,9 +59,12 @@ def redactor(config: Mapping[str, Any], identity: Identity) -> Redactor:
 def without_paths(config: Mapping[str, Any]) -> Redactor:
     """Knows the roots of a configuration only."""
     entries = list(hospitals(config))
-    redact = Redactor([*map(_name, entries), *(config["stream"].get("organs") or ())])
+    organs = config["stream"].get("organs")
+    redact = Redactor(
+        [*map(_name, entries), *(map(str, organs) if isinstance(organs, (list, tuple)) else ())]
+    )
     for name, path in config["paths"].items():
-        if path:
+        if isinstance(path, str) and path:
             redact.hide_root(path, name)
     for entry in entries:
         for key in (*FOLDER_KEYS, *FILE_KEYS):
@@ -71,15 +91,62 @@ def configuration_hash(neutral: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
+def check_form(config: Mapping[str, Any]) -> None:
+    """Refuses a configuration that lacks the parts every verb needs.
+
+    Raises:
+        LifelongCTError: a group that is missing or no mapping, a path that is none, or a name that cannot be
+            part of a folder's.
+    """
+    for group in GROUPS:
+        if not isinstance(config.get(group), Mapping):
+            raise LifelongCTError(
+                f"{group} is {_kind(config.get(group))}, not a group of keys",
+                group,
+                f"choose one: {group}=…; --help",
+            )
+    for key, path in config["paths"].items():
+        if not isinstance(path, str) and (path is not None or key in PLACES):
+            raise LifelongCTError(
+                f"paths.{key} is {_kind(path)}", f"paths.{key}", "write the path of a folder"
+            )
+    lacking = [key for key in PLACES if key not in config["paths"]]
+    if lacking:
+        raise LifelongCTError(
+            f"paths.{lacking[0]} is missing", "paths", "keep the keys of conf/paths/default.yaml"
+        )
+    for group in ("stream", "model", "loss"):
+        if "_target_" not in config[group]:
+            raise LifelongCTError("it has no _target_", group, f"copy one of conf/{group}/ and change it")
+    for key in ("hospitals", "unseen"):
+        entries = config["stream"].get(key) or ()
+        listed = list(entries.values()) if isinstance(entries, Mapping) else entries
+        if not isinstance(listed, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in listed):
+            raise LifelongCTError(
+                "a hospital is no group of keys", f"stream.{key}", "list each as {name: …, layout: …, …}"
+            )
+    for group in ("stream", "strategy"):
+        name = config[group].get("name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise LifelongCTError(
+                f"the name {name!r} cannot be part of a folder's name",
+                f"{group}.name",
+                "write letters, digits, _ and - in the YAML",
+            )
+
+
 def hospitals(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Every hospital entry of the stream, trained or unseen, with its name."""
     stream = config["stream"]
     for key in ("hospitals", "unseen"):
-        entries = stream.get(key) or ()
+        entries, common = stream.get(key) or (), stream.get("common") or {}
         if isinstance(entries, Mapping):
-            entries = [{"name": name, **entry} for name, entry in entries.items()]
+            entries = [{"name": n, **entry} for n, entry in entries.items() if isinstance(entry, Mapping)]
+        if not isinstance(entries, (list, tuple)) or not isinstance(common, Mapping):
+            continue  # the stream says what is wrong
         for entry in entries:
-            yield {**(stream.get("common") or {}), **entry}
+            if isinstance(entry, Mapping):
+                yield {**common, **entry}
 
 
 def _manifest_rows(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -87,16 +154,16 @@ def _manifest_rows(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if isinstance(manifest, str):
         places = [below(open_path(entry["root"]), manifest)] if entry.get("root") else []
         manifest = next(filter(None, map(_read, (*places, open_path(manifest)))), None)
-    rows = manifest.get("cases", []) if isinstance(manifest, Mapping) else manifest
-    return [row for row in rows or [] if isinstance(row, Mapping)]
+    rows = manifest.get("cases") if isinstance(manifest, Mapping) else manifest
+    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
 
 
 def _read(path: Path) -> Any:
     """A manifest as far as it can be read; its layout reports what is wrong with it."""
     try:
-        text = read_bytes(path).decode(errors="replace")
+        text = read_bytes(path).decode("utf-8-sig", errors="replace")
         return list(csv.DictReader(text.splitlines())) if path.suffix == ".csv" else json.loads(text)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -157,6 +224,11 @@ def _hide_folders(redact: Redactor, name: str, entry: Mapping[str, Any], identit
     for value in split.values() if isinstance(split, Mapping) else ():
         for case in value if isinstance(value, list) else ():
             redact.hide_words((part, identity.pseudonym(name, str(case))) for part in str(case).split("/"))
+
+
+def _kind(value: Any) -> str:
+    """What stands there, without its content."""
+    return "missing" if value is None else f"a {type(value).__name__}"
 
 
 def _name(entry: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import mmap
 import threading
 import weakref
 from collections import deque
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.data.uncached import private_memory
 
 OWNER = "brick cache"
 ENTRY = 640
@@ -239,11 +239,4 @@ class BrickCache:
         if self._unmade == 0:
             return None
         self._unmade -= 1
-        return Segment(memoryview(_anonymous(self._size)))
-
-
-def _anonymous(nbytes: int) -> mmap.mmap:
-    """Private memory outside the heap, which would be left full of holes."""
-    if hasattr(mmap, "MAP_PRIVATE"):
-        return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return mmap.mmap(-1, nbytes)
+        return Segment(private_memory(self._size))

@@ -18,17 +18,16 @@ import blosc2
 import numpy as np
 import xxhash
 
-from lifelong_ct.core.errors import DataError, LifelongCTError
+from lifelong_ct.core.errors import DataError
 from lifelong_ct.data.types import RawCase, local_ids
+from lifelong_ct.data.uncached import Runs, read_runs
 
 FAMILY, VERSION = b"LCTVOL", b"04"
-BRICK = (32, 32, 64)
-"""Voxels per axis: long where they lie side by side in memory, so that a patch is copied in few, long runs.
-Measured beside other shapes in `benchmarks/README.md`."""
+BRICK = (16, 32, 96)
+"""Voxels per axis, about: see `brick_shape`."""
 POSITIONS = 2048
 """Most voxel positions kept per organ."""
 _PREFIX = 24
-_PAGE = 4096
 _ROW = np.dtype([("image", "<u4"), ("label", "<u4"), ("constant", "<u2"), ("check", "<u8")])
 """A brick: bytes of its image and labels (0: all have the value `constant`), xxh3-64 of both."""
 _IMAGE: dict[str, Any] = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
@@ -114,19 +113,29 @@ class Index:
 
 def groups(organs: tuple[str, ...], overlaps: tuple[tuple[int, ...], ...]) -> dict[str, list[int]]:
     """Sets of label values whose positions are kept: each organ's under its name. Where organs overlap also each
-    value alone, as `=value`: only these sets share no voxel."""
+    value alone, as `=value`: only these sets share no voxel. What nobody knows, the empty set, is in none."""
     named = {organ: local_ids(organ, organs, overlaps) for organ in organs}
     if overlaps:
-        named.update({f"={value}": [value] for value in range(1, 1 + len(organs) + len(overlaps))})
+        sets = [*((i,) for i in range(len(organs))), *overlaps]
+        named.update({f"={value}": [value] for value, members in enumerate(sets, start=1) if members})
     return named
+
+
+def brick_shape(shape: Sequence[int]) -> Corner:
+    """The bricks of a volume `(D, H, W)`. They are long where voxels lie side by side in memory, so that a patch is
+    copied in few, long runs, and W is cut into equal parts, so that none is a sliver. Measured beside other shapes
+    in `benchmarks/README.md`."""
+    d, h, w = BRICK
+    parts = max(1, round(shape[2] / w))
+    return min(d, shape[0]), min(h, shape[1]), -(-shape[2] // parts)
 
 
 def pack(raw: RawCase) -> bytes:
     """The whole file of a case that is on the grid to be stored."""
     image = raw.image if raw.image.ndim == 4 else raw.image[None]
     label = np.zeros(image.shape[1:], np.uint8) if raw.label is None else raw.label
-    rows, parts = [], []
-    for cut in _cuts(label.shape, BRICK):
+    rows, parts, brick = [], [], brick_shape(label.shape)
+    for cut in _cuts(label.shape, brick):
         voxels, ids = _compress(image[(slice(None), *cut)], _IMAGE), label[cut]
         constant = int(ids.flat[0])
         packed = b"" if (ids == constant).all() else _compress(ids, _LABEL)
@@ -134,12 +143,12 @@ def pack(raw: RawCase) -> bytes:
         rows.append(
             (len(voxels), len(packed), 0 if packed else constant, xxhash.xxh3_64_intdigest(parts[-1]))
         )
-    found, voxels = _positions(label, groups(raw.organs, raw.overlaps).values())
+    found, totals = _positions(label, groups(raw.organs, raw.overlaps).values())
     checks = np.array([xxhash.xxh3_64_intdigest(part) for part in found], "<u8")
     index = np.array(rows, _ROW).tobytes() + checks.tobytes()
     header = {
         "shape": image.shape,
-        "brick": BRICK,
+        "brick": brick,
         "label_dtype": label.dtype.name,
         "organs": raw.organs,
         "overlaps": raw.overlaps,
@@ -147,7 +156,7 @@ def pack(raw: RawCase) -> bytes:
         "affine": [float(v) for v in raw.affine.flat],
         "digest": digest(image, label, raw.organs, raw.overlaps),
         "counts": [len(part) // 6 for part in found],
-        "voxels": voxels,
+        "voxels": totals,
         "top": int(label.max()),
         "index": xxhash.xxh3_64_intdigest(index),
         "nbytes": len(index) + sum(map(len, found)) + sum(map(len, parts)),
@@ -160,8 +169,7 @@ def read_header(path: Path) -> tuple[Header, int]:
     """The header, and where the index begins.
 
     Raises:
-        DataError: not such a file, or damaged.
-        LifelongCTError: another version of this library wrote it.
+        DataError: not such a file, or damaged; newer_store where another version of this library wrote it.
     """
     with open(path, "rb") as file:
         prefix = file.read(_PREFIX)
@@ -171,11 +179,12 @@ def read_header(path: Path) -> tuple[Header, int]:
     if not text or _prefix(prefix[:8], text) != prefix:
         raise damaged(path)
     if prefix[6:8] != VERSION:
-        raise LifelongCTError(
+        raise DataError(
             f"the stored volume {path.stem} has format {prefix[6:8].decode()}; "
             f"this version of lifelong_ct reads format {VERSION.decode()}",
             str(path),
             "use the version that wrote it, or another folder for the store",
+            "newer_store",
         )
     raw = json.loads(text)
     header = Header(
@@ -199,14 +208,16 @@ def read_header(path: Path) -> tuple[Header, int]:
     return header, _PREFIX + length
 
 
-def read_into(path: str, runs: Iterable[tuple[int, Sequence[memoryview]]]) -> None:
-    """Reads from each offset into buffers, one after the other; nothing stays in the page cache.
+def read_into(path: str, runs: Runs) -> None:
+    """Fills buffers from the file.
 
     Raises:
-        DataError: the file is gone or ends early.
+        DataError: the file is gone, cannot be read or ends early.
     """
     try:
-        handle = os.open(path, os.O_RDONLY)
+        read_runs(path, runs)
+    except EOFError as error:
+        raise damaged(path) from error
     except OSError as error:
         raise DataError(
             f"the stored volume {Path(path).stem} is gone: {error.strerror}",
@@ -214,19 +225,6 @@ def read_into(path: str, runs: Iterable[tuple[int, Sequence[memoryview]]]) -> No
             "start the run again",
             "gone",
         ) from error
-    try:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
-        for offset, buffers in runs:
-            want = sum(map(len, buffers))
-            got = os.preadv(handle, buffers, offset)
-            if hasattr(os, "posix_fadvise"):
-                start = offset // _PAGE * _PAGE  # a page that is only touched would stay
-                os.posix_fadvise(handle, start, offset + want + _PAGE - start, os.POSIX_FADV_DONTNEED)
-            if got != want:
-                raise damaged(path)
-    finally:
-        os.close(handle)
 
 
 def damaged(path: str | Path) -> DataError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -12,7 +13,7 @@ from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.paths import listing
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.annotations import Rules, annotate, read_label
-from lifelong_ct.data.images import read_image
+from lifelong_ct.data.images import read_image, same_grid
 from lifelong_ct.data.labels import default_vocabulary
 from lifelong_ct.data.readers.options import Shapes
 from lifelong_ct.data.types import RawCase
@@ -96,14 +97,18 @@ class FileLayout(ABC):
         try:
             annotate(case, image, self.rules)
         except DataError as error:
-            found.append(of_case(case, error))
+            each = list(self._label_problems(case, image))
+            told = of_case(case, error)
+            found += each if any(e.where == told.where for e in each) else [told, *each]
         return found
 
-    def _label_problems(self, case: Case) -> Iterator[DataError]:
-        """Of the labels alone, where the image says nothing."""
+    def _label_problems(self, case: Case, image: RawCase | None = None) -> Iterator[DataError]:
+        """Of each file of labels, and how it lies where there is an image."""
         for path in case.files[len(case.images) :]:
             try:
-                read_label(path, shapes=self.shapes)
+                label = read_label(path, image, self.shapes)
+                if image is not None:
+                    same_grid(path, label, image)
             except DataError as error:
                 if error.code != "no-voxel-size":  # a shape gets the grid of its image, which is not there
                     yield of_case(case, error)
@@ -113,7 +118,7 @@ class FileLayout(ABC):
         return [
             DataError("the file does not exist", f"case {case.id}, {path}", "check the path", "missing")
             for path in case.files
-            if not path.exists()
+            if not os.path.exists(path)  # Path.exists raises where a folder may not be read
         ]
 
     def unfit(self, expected: str, folder: Path, fix: str) -> DataError:

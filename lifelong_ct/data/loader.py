@@ -120,7 +120,7 @@ class PatchLoader:
         """
         self._check_end(stop)
         self.position = start
-        self._close_shown(start, None)
+        self._close_shown(0, start, None)
         if start >= stop:
             return
         with budget.admitted(self.ledger, self.needs()), self._reading() as readers:
@@ -128,7 +128,7 @@ class PatchLoader:
             flow = Flow(readers, self.sampler.centres, depth, self.timeout, self._name)
             for ready in flow.run(start, stop):
                 self.position = ready.step + 1
-                self._close_shown(self.position, readers)
+                self._close_shown(ready.step, self.position, readers)
                 self._use_queue(flow.in_flight)
                 yield self._batch([draw.volume for draw in ready.draws], ready.x, ready.y)
 
@@ -175,8 +175,8 @@ class PatchLoader:
         if self.total is not None and stop > self.total:
             self.sampler.centres(stop - 1)  # says what there is
 
-    def _close_shown(self, step: int, readers: Readers | None) -> None:
-        for index in self.sampler.finished(step):
+    def _close_shown(self, start: int, stop: int, readers: Readers | None) -> None:
+        for index in self.sampler.finished(start, stop):
             if not self.volumes[index].closed:
                 self.volumes[index].close()
                 if readers is not None:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lifelong_ct.core.errors import DataError
+from lifelong_ct.data.plausible import check_hounsfield
 from lifelong_ct.data.types import bad_file
 
 AIR = -1024
@@ -43,7 +44,7 @@ def to_int16(path: Path, voxels: npt.NDArray[np.generic], modality: str) -> Scal
     Raises:
         DataError: non-finite, modality; implausible-hu, constant-image or out-of-range by the modality's rule.
     """
-    if not np.isfinite(voxels).all():
+    if voxels.dtype.kind == "f" and not all(np.isfinite(part).all() for part in voxels):
         what = "it has voxels that are no numbers (NaN or infinite)"
         raise bad_file(path, what, "non-finite", "export it again")
     return MODALITIES[modality](path, voxels)
@@ -76,7 +77,15 @@ def _hounsfield(path: Path, voxels: Any) -> Scaled:
             "implausible-hu",
             "export it in HU, neither windowed nor normalised",
         )
-    return _rounded(np.clip(voxels, AIR, np.iinfo(np.int16).max)), (1.0, 0.0)
+    check_hounsfield(path, voxels, low, high)
+    out = np.empty(voxels.shape, np.int16)
+    whole = voxels.dtype.kind != "f"
+    top = min(np.iinfo(np.int16).max, np.iinfo(voxels.dtype).max if whole else np.inf)
+    floor = AIR if voxels.dtype.kind != "u" else 0
+    for plane, part in zip(out, voxels, strict=True):  # one at a time: no second copy of a scan
+        clipped = np.clip(part, floor, top)
+        plane[...] = clipped if whole else np.rint(clipped)
+    return out, (1.0, 0.0)
 
 
 def _percentiles(path: Path, voxels: Any) -> Scaled:

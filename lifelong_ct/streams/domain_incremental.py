@@ -14,6 +14,7 @@ from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.scales import each_modality
 from lifelong_ct.streams.hospital import Hospital, open_hospital
 
+AUTO = "auto"
 Entries = Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]
 
 
@@ -28,7 +29,9 @@ class DomainIncremental:
         steps: optimizer steps per experience.
         exemplars: bytes of the exemplar memory that the stream is stated with, the default of
             `memory.exemplars`.
-        spacing: mm per axis that training volumes are brought to; None keeps each scan's own.
+        spacing: mm per axis that training volumes are brought to; None keeps each scan's own; auto is fixed when a
+            run starts, by the headers of the training cases of its first experience (`data.grids.usual_spacing`),
+            and stays: hospitals that have not arrived have no say.
         unseen: hospitals that are never trained on; only their test cases count.
         common: options of every hospital that does not set them.
         order: names of the hospitals in another order; also leaves out those not named.
@@ -52,7 +55,7 @@ class DomainIncremental:
         patch: Sequence[int],
         steps: int,
         exemplars: int | str | None = None,
-        spacing: Sequence[float] | None = None,
+        spacing: Sequence[float] | str | None = None,
         channels: int = 1,
         unseen: Entries = (),
         common: Mapping[str, Any] | None = None,
@@ -63,9 +66,13 @@ class DomainIncremental:
     ) -> None:
         self.name, self.steps, self.exemplars, self.synthetic = name, steps, exemplars, synthetic
         self.patch: tuple[int, int, int] = _three(patch)
-        self.spacing = None if spacing is None else tuple(float(s) for s in spacing)
+        self.spacing = _spacing(spacing)
         self.channels = _count(channels)
         self.label_space = LabelSpace(organs)
+        if limit is not None and not (_whole(limit) and limit > 0):
+            raise LifelongCTError(
+                f"limit={limit!r}", "stream.limit", "write a number from 1, or null for all cases"
+            )
         entries = _cycled(_ordered(_listed(hospitals), order), first)
         self.hospitals = self._open(entries, common, limit)
         self.unseen = self._open(_listed(unseen), common, limit)
@@ -126,9 +133,15 @@ class DomainIncremental:
 
 
 def _listed(entries: Entries) -> list[dict[str, Any]]:
-    if isinstance(entries, Mapping):
-        return [{"name": name, **entry} for name, entry in entries.items()]
-    return [dict(entry) for entry in entries]
+    named = isinstance(entries, Mapping)
+    several: Any = list(entries.values()) if isinstance(entries, Mapping) else entries
+    if not isinstance(several, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in several):
+        raise LifelongCTError(
+            "a hospital is no group of keys", "stream.hospitals", "list each as {name: …, layout: …, …}"
+        )
+    if named:
+        return [{"name": name, **entry} for name, entry in zip(entries, several, strict=True)]
+    return [dict(entry) for entry in several]
 
 
 def _ordered(entries: list[dict[str, Any]], order: Sequence[str] | None) -> list[dict[str, Any]]:
@@ -148,20 +161,38 @@ def _ordered(entries: list[dict[str, Any]], order: Sequence[str] | None) -> list
 def _cycled(entries: list[dict[str, Any]], first: int | None) -> list[dict[str, Any]]:
     if first is None or not entries:
         return entries
-    if first < 1:
+    if not _whole(first) or first < 1:
         raise LifelongCTError(f"{first} hospitals", "stream.first", "write 1 or more, or null for all")
     rounds = ((i // len(entries), entries[i % len(entries)]) for i in range(first))
     return [e if not k else {**e, "name": f"{e['name']}_{k + 1}"} for k, e in rounds]
 
 
 def _three(patch: Sequence[int]) -> tuple[int, int, int]:
-    if len(patch) != 3 or min(patch) < 1:
+    if len(patch) != 3 or not all(map(_whole, patch)) or min(patch) < 1:
         raise LifelongCTError(f"{list(patch)} is not a patch", "stream.patch", "write [D, H, W] in voxels")
-    d, h, w = map(int, patch)
+    d, h, w = patch
     return d, h, w
 
 
 def _count(channels: int) -> int:
-    if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+    if not _whole(channels) or channels < 1:
         raise LifelongCTError(f"channels={channels!r}", "stream.channels", "write a whole number from 1")
     return channels
+
+
+def _spacing(spacing: Sequence[float] | str | None) -> tuple[float, ...] | str | None:
+    if spacing is None or spacing == AUTO:
+        return spacing
+    try:
+        numbers = tuple(float(s) for s in spacing)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != 3 or not all(0 < s < float("inf") for s in numbers):
+        raise LifelongCTError(
+            f"{spacing!r} is no spacing", "stream.spacing", "write [x, y, z] in mm, auto or null"
+        )
+    return numbers
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

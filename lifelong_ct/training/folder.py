@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.files import read_json, unwritable
+from lifelong_ct.core.files import SCRATCH, read_json, unwritable
 
 
 def finished(folder: Path, config_hash: str) -> dict[str, Any] | None:
@@ -19,7 +19,7 @@ def finished(folder: Path, config_hash: str) -> dict[str, Any] | None:
     Raises:
         LifelongCTError: the folder holds something else, or a run of another configuration.
     """
-    if not folder.exists() or not any(path.name != ".lock" for path in _inside(folder)):
+    if not folder.exists() or not any(_is_kept(path.name) for path in _inside(folder)):
         return None
     results = read_json(folder / "results.json") if (folder / "results.json").exists() else None
     run = results.get("run") if isinstance(results, dict) else None
@@ -59,6 +59,11 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _is_kept(name: str) -> bool:
+    """Whether a file says something of a run; a lock, or what a kill left half-written, does not."""
+    return name != ".lock" and not name.startswith(SCRATCH)
 
 
 def _inside(folder: Path) -> list[Path]:

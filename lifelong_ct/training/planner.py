@@ -20,6 +20,7 @@ from lifelong_ct.data.loading.budget import CACHES, DECODING, QUEUE, needs
 from lifelong_ct.data.readers.options import Shapes
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.spacing import run_spacing
 
 MIN_CACHE = 4 << 20
 """Bytes of the smallest brick cache that still serves: a few compressed bricks."""
@@ -76,7 +77,11 @@ def demands(
     caches = [Demand("ram", CACHES, reading[CACHES], "the smallest that serve")] if CACHES in reading else []
     keep = options.trainer.keep_checkpoints + 1
     at_once = [options.stream.hospitals] if options.data.keep == "all" else groups
-    volumes = max(sum(least_bytes(hospital, options) for hospital in group) for group in at_once)
+    spacing = run_spacing(options.stream, groups[0])
+    volumes = max(
+        sum(least_bytes(hospital, spacing, options.stream.channels) for hospital in group)
+        for group in at_once
+    )
     return [
         Demand("ram", "brick cache", MIN_CACHE, "the smallest that serves"),
         *caches,
@@ -89,10 +94,10 @@ def demands(
     ]
 
 
-def least_bytes(hospital: Hospital, options: RunOptions) -> int:
+def least_bytes(hospital: Hospital, spacing: Sequence[float] | None, channels: int) -> int:
     """Compressed bytes of a hospital's training volumes, at best."""
-    voxels = sum(grid_voxels(case, options.stream.spacing) for case in hospital.train)
-    return int(voxels * voxel_bytes(options.stream.channels) * LEAST_SHARE)
+    voxels = sum(grid_voxels(case, spacing) for case in hospital.train)
+    return int(voxels * voxel_bytes(channels) * LEAST_SHARE)
 
 
 def voxel_bytes(channels: int) -> int:

@@ -50,7 +50,7 @@ class Results:
     def description(self) -> dict[str, Any]:
         """The `run` of `results.json`."""
         return {
-            "name": self.options.folder.name,
+            "name": self.options.name or self.options.folder.name,
             "strategy": self.options.strategy,
             "stream": self.options.stream.name,
             "seed": self.options.seed,

@@ -37,6 +37,7 @@ from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.results import Results
 from lifelong_ct.training.rounds import Round, one_pass_steps, rounds
 from lifelong_ct.training.scoring import Scorer
+from lifelong_ct.training.spacing import run_spacing
 from lifelong_ct.training.volumes import ExperiencePatches, Volumes
 
 
@@ -70,6 +71,11 @@ class Run:
         try:
             self._build()
             done = self._resume()
+            if done == 0:
+                self._set_spacing(run_spacing(self.stream, self.rounds[0].hospitals))
+            self.volumes.check_sources(
+                {h.name: h for r in self.rounds if r.after > done for h in r.hospitals}.values()
+            )
             self._announce(done)
             status = self._rounds(done)
         except BaseException as error:
@@ -97,7 +103,14 @@ class Run:
         own, self._worker_cache = self._cache_bytes()
         self.store = VolumeStore(self.options.store, self.ledger, own, self.ledger.free("disk"))
         keep_all = self.options.data.keep == "all" or self.options.requires.past_data
-        self.volumes = Volumes(self.stream, self.store, keep_all, self._stage)
+        self.volumes = Volumes(
+            self.stream,
+            self.store,
+            keep_all,
+            self._stage,
+            workers=self.options.data.ingesters,
+            name=self.options.identity.of,
+        )
         self.learner = self._new_learner()
         for size, key in (
             (self.stream.patch, "stream.patch"),
@@ -107,7 +120,7 @@ class Run:
         self.experiences = self._experiences()
         self.scorer = Scorer(
             self.options.evaluation,
-            spacing=self.stream.spacing,
+            spacing=None,
             label_space=self.space,
             native=self.volumes.native,
             identity=self.options.identity,
@@ -212,6 +225,7 @@ class Run:
         self._peak, self._reached = 0, row.after
         with self._timed("reading"):
             volumes = self._opened(row)
+        self._pass_on()
         if self.options.data.schedule == "one_pass":
             row = replace(row, steps=one_pass_steps(self.options, len(volumes)))
         self.space.see(sees(case for hospital in row.hospitals for case in hospital.train))
@@ -265,6 +279,7 @@ class Run:
         with self._timed("evaluation"):
             give_back()
             rows = self.scorer.score(self.learner.model, after, self.stream.scored)
+        self._pass_on()
         self.results.matrix.append(rows)
         document = self.results.document("running")
         self.reporter.event("evaluated", after=after, rows=rows, matrix=self.results.matrix, results=document)
@@ -319,6 +334,7 @@ class Run:
         for plugin, own in zip(self.plugins, state["strategy"], strict=True):
             plugin.load_state_dict(own)
         self.learner.load_state_dict(state["learner"])
+        self._set_spacing(state["serving"]["spacing"])
         self.results.load_state_dict(state["results"])
         self.reporter.load_state_dict(state["reporter"])  # type: ignore[attr-defined]
         return int(state["after"])
@@ -342,6 +358,10 @@ class Run:
     @property
     def _checkpoints(self) -> Path:
         return self.options.folder / "checkpoints"
+
+    def _set_spacing(self, spacing: Sequence[float] | None) -> None:
+        fixed = None if spacing is None else tuple(spacing)
+        self.volumes.spacing = self.scorer.spacing = fixed
 
     # --- telling --------------------------------------------------------------------------------------
 
@@ -383,6 +403,7 @@ class Run:
         return self.options.redact(text)
 
     def _on_step(self, report: StepReport) -> None:
+        self._pass_on()
         self._peak = max(self._peak, anonymous_rss())
         self.results.anonymous_peak = max(self.results.anonymous_peak, self._peak)
         self.reporter.event(
@@ -397,6 +418,11 @@ class Run:
 
     def _stage(self, text: str, done: int, total: int) -> None:
         self.reporter.event("stage", text=text, done=done, total=total)
+
+    def _pass_on(self) -> None:
+        """What the volumes have to tell: their threads do not speak to reporters."""
+        for text in self.volumes.told():
+            self._note(text)
 
     def _note(self, text: str) -> None:
         self.reporter.event("note", text=self.options.redact(text))

@@ -94,3 +94,10 @@ def test_folders_of_dicom_are_hidden_before_they_are_listed(tmp_path):
         assert word not in text
     shown = privacy.public(config, config, redact)
     assert shown["stream"]["hospitals"][0]["split"] == "<2 entries>"
+
+
+def test_a_csv_with_a_byte_order_mark_hides_its_ids(tmp_path):
+    (tmp_path / "m.csv").write_text("id,patient\nSCAN-77,Doe^Jane\n", encoding="utf-8-sig")
+    redact = privacy.redactor(_config(tmp_path, manifest=str(tmp_path / "m.csv")), Identity(tmp_path))
+    assert "SCAN" not in redact("case SCAN-77")
+    assert "Jane" not in redact("of DOE^JANE, doe^jane".lower())

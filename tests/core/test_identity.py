@@ -1,6 +1,11 @@
 import hashlib
 import hmac
+import json
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 from upath import UPath
@@ -207,3 +212,42 @@ def test_a_case_of_a_url_is_hidden_by_the_parts_of_its_paths() -> None:
         root,
     )
     assert redact("canary_77 of scan-7: John^Canary") == "0123-file of 0123: 0123"
+
+
+NAMES = ("Żółćwvu O'Qponmlk", "qponmlk_Zyxwvut")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("written", [str, str.upper, str.lower, repr, ascii, json.dumps, quote])
+def test_a_name_is_found_however_it_is_written(name: str, form: Any, written: Callable[[str], str]) -> None:
+    redact = Redactor()
+    redact.hide_words([(unicodedata.normalize("NFD" if form == "NFC" else "NFC", name), "P0")])
+    redact.hide_root(f"/srv/{name}", "north")
+    spelt = written(unicodedata.normalize(form, name))
+    for text in (f"of {spelt}, see", f"in /srv/{spelt.strip(chr(39) + chr(34))}/a.nii"):
+        clean = redact(text).lower()
+        assert "qponmlk" not in clean
+        assert "wvu" not in clean
+
+
+def test_a_bracket_does_not_end_a_path() -> None:
+    redact = Redactor()
+    redact.hide_root(ROOT, "north")
+    assert redact(f"cannot read {ROOT}/label (Canary).nii, sorry") == "cannot read <north>, sorry"
+    assert redact(f"{ROOT} (of 3 GB) is full") == "<north> (of 3 GB) is full"
+
+
+def test_after_where_a_path_ends_with_its_line() -> None:
+    redact = Redactor()
+    redact.hide_root(ROOT, "north")
+    assert (
+        redact(f"  where: case 3, {ROOT}/of John Canary\n  fix:   x")
+        == "  where: case 3, <north>\n  fix:   x"
+    )
+
+
+def test_a_key_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / KEY_FILE).mkdir()
+    with pytest.raises(LifelongCTError, match="cannot be read"):
+        Identity(tmp_path)

@@ -104,6 +104,14 @@ def test_the_benchmark_has_one_experience_per_dataset():
         (lambda: stream(entry("a"), entry("a")), "named twice"),
         (lambda: stream(entry("a"), order=["z"]), "'z'"),
         (lambda: stream(entry("a"), first=0), "0 hospitals"),
+        (lambda: stream(entry("a"), first="two"), "two"),
+        *((lambda limit=limit: stream(entry("a"), limit=limit), "limit=") for limit in (0, -1, "x", 1.5)),
+        *(
+            (lambda s=s: stream(entry("a"), spacing=s), "no spacing")
+            for s in ([1, 2], [0, 1, 1], [-1, 1, 1], ["x"] * 3)
+        ),
+        (lambda: stream({**entry("a")}, unseen=5), "no group of keys"),
+        (lambda: stream(entry("a"), patch=[4.5, 4, 4]), "not a patch"),
         (lambda: stream(entry("a"), patch=[4, 4]), "not a patch"),
         (lambda: stream(entry("a", sharing="all")), "sharing 'all'"),
         (lambda: stream({"layout": HERE, "cases": []}), "without a name"),

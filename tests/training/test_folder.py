@@ -37,6 +37,7 @@ def test_a_folder_that_is_new_or_empty_is_to_be_started(tmp_path):
     assert finished(tmp_path / "new", "abcd1234") is None
     assert finished(tmp_path, "abcd1234") is None
     (tmp_path / ".lock").touch()
+    (tmp_path / ".tmp-cut").write_text("{")  # a kill left it
     assert finished(tmp_path, "abcd1234") is None
 
 

@@ -143,6 +143,9 @@ def broken(path: Path, how: str) -> None:
         path.write_bytes(b"")
     elif how == "text":
         path.write_bytes(gzip.compress(b"no image " * 100))
+    elif how == "offset":
+        whole[108:112] = b"\xff\xff\xff\xff"  # no number
+        path.write_bytes(gzip.compress(bytes(whole)))
     elif how == "type":
         whole[70:72] = struct.pack("<h", 9999)
         path.write_bytes(gzip.compress(whole))
@@ -153,7 +156,7 @@ def broken(path: Path, how: str) -> None:
         path.unlink()
 
 
-@pytest.mark.parametrize("how", ["cut", "deflate", "empty", "text", "type", "NaN", "missing"])
+@pytest.mark.parametrize("how", ["cut", "deflate", "empty", "text", "type", "offset", "NaN", "missing"])
 def test_a_header_that_cannot_be_read_counts_nothing(tmp_path, how):
     case = image(tmp_path / "a.nii.gz")
     broken(case.images[0], how)

@@ -14,6 +14,7 @@ from lifelong_ct.core.types import Case
 from lifelong_ct.data.file_layout import FileLayout
 from lifelong_ct.data.labels import default_vocabulary
 from lifelong_ct.data.native_maps import NativeMap, native_map, own_map
+from lifelong_ct.data.scales import each_modality
 
 FIELDS = ("id", "image", "label", "patient", "modality", "split", "organs", "labels", "licence", "label_kind")
 
@@ -63,10 +64,11 @@ class ManifestLayout(FileLayout):
                     raise self._wrong("the id is used twice", f"case {case.id}", "give every case its own id")
                 other = splits.setdefault(case.patient, case.split)
                 if other != case.split:
-                    raise self._wrong(
+                    raise self.wrong(
                         "the patient is in train and in test",
                         f"case {case.id}, patient {case.patient}",
                         "keep all scans of a patient in one split",
+                        "patient-in-both",
                     )
                 ids.add(case.id)
             except LifelongCTError as error:
@@ -84,6 +86,12 @@ class ManifestLayout(FileLayout):
         for key in ("id", "image", "patient", "split"):
             if not row.get(key):
                 raise self._wrong(f"the field {key!r} is missing", where, "give it")
+        for key in ("id", "patient"):
+            if not isinstance(row[key], (str, int)):
+                raise self._wrong(f"the field {key!r} is no text", "case ?", "write a text or a number")
+        images = row["image"] if isinstance(row["image"], list) else [row["image"]]
+        modality = str(row.get("modality") or "CT").upper()
+        each_modality(modality, len(images), f"hospital {self.hospital}, {where}")
         if row["split"] not in ("train", "test"):
             raise self._wrong(f"the split is {row['split']!r}", where, "write train or test")
         known = self._map(row["labels"], where) if row.get("labels") else self.labels
@@ -99,7 +107,6 @@ class ManifestLayout(FileLayout):
             if known.partial:
                 fix = f"list those of this case: in {known.name} they differ from case to case"
             raise self._wrong(what, where, fix)
-        images = row["image"] if isinstance(row["image"], list) else [row["image"]]
         return Case(
             self.hospital,
             name,
@@ -110,7 +117,7 @@ class ManifestLayout(FileLayout):
             below(self.root, str(row["label"])) if row.get("label") else None,
             label_ids=known.label_ids,
             splits=known.splits,
-            modality=str(row.get("modality") or "CT"),
+            modality=modality,
             licence=str(row.get("licence") or "unknown"),
             label_kind=str(row.get("label_kind") or "unknown"),
         )
@@ -138,12 +145,10 @@ class ManifestLayout(FileLayout):
         place = f"hospital {self.hospital}, {where}"
         labels: dict[str, int] = {}
         for organ, number in value.items():
-            try:
-                labels[default_vocabulary().canonical(str(organ), place)] = int(number)
-            except (TypeError, ValueError) as error:
-                raise self._wrong(
-                    f"the id of {organ} is {number!r}", where, "write a whole number"
-                ) from error
+            digits = str(number).strip() if isinstance(number, (int, str)) else ""
+            if not digits.removeprefix("-").isdecimal():
+                raise self._wrong(f"the id of {organ} is {number!r}", where, "write a whole number")
+            labels[default_vocabulary().canonical(str(organ), place)] = int(digits)
         return labels
 
     def _distinct(self, labels: dict[str, int], where: str) -> dict[str, int]:
@@ -164,11 +169,11 @@ class ManifestLayout(FileLayout):
         path = below(base, manifest) if base and below(base, manifest).exists() else open_path(manifest)
         folder = base or path.parent
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # Excel begins a CSV with a byte order mark
             if path.suffix == ".csv":
                 return folder, {"cases": list(csv.DictReader(text.splitlines()))}
             content = json.loads(text)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise self._wrong(
                 f"the manifest cannot be read: {error}", str(path), "give a JSON or CSV file"
             ) from error

@@ -73,7 +73,12 @@ class Worker:
     def _volume(self, index: str) -> StoredVolume:
         if index not in self._open:
             key, path, digest, _ = self._volumes[index]
-            volume = StoredVolume(key, Path(path), self.cache)
+            try:
+                volume = StoredVolume(key, Path(path), self.cache)
+            except FileNotFoundError as error:
+                raise DataError(
+                    f"the stored volume {key} is gone", path, "start the run again", "gone"
+                ) from error
             if volume.digest != digest:
                 raise bricks.damaged(Path(path))
             self._open[index] = volume

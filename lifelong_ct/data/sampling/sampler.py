@@ -88,11 +88,12 @@ class PatchSampler:
         """A start within volume `index`."""
         return self._start(index, self.policy.centre(self.volumes[index], rng))
 
-    def finished(self, step: int) -> list[int]:
-        """Indices of the volumes that no step from this one on draws: of one pass only."""
+    def finished(self, start: int, stop: int) -> list[int]:
+        """Indices of the volumes that the steps `start` … `stop - 1` draw for the last time: of one pass only."""
         if not isinstance(self.schedule, OnePass):
             return []
-        ranks = self.schedule.finished(step * self.batch_size, len(self.volumes), self.keys)
+        first, end = start * self.batch_size, stop * self.batch_size
+        ranks = self.schedule.finished(first, end, len(self.volumes), self.keys)
         return [self._ranked[rank] for rank in ranks]
 
     def _draw(self, number: int) -> Draw:

@@ -77,9 +77,9 @@ class OnePass:
         """k of each case."""
         return self.k * cases
 
-    def finished(self, number: int, cases: int, keys: Keys) -> list[int]:
-        """Ranks of the cases that have no patch from this number on."""
-        return [int(rank) for rank in self._orders(0, cases, keys)[: number // self.k]]
+    def finished(self, first: int, end: int, cases: int, keys: Keys) -> list[int]:
+        """Ranks of the cases whose last patch is one of `first` … `end - 1`."""
+        return [int(rank) for rank in self._orders(0, cases, keys)[first // self.k : end // self.k]]
 
 
 def make_schedule(name: str, patches_per_case: int) -> Schedule:

@@ -9,7 +9,7 @@ import pytest
 import trimesh
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
-from lifelong_ct.data.ingest import source_key
+from lifelong_ct.data.keys import volume_key
 from lifelong_ct.data.layouts.manifest import ManifestLayout
 
 SHAPE = (6, 6, 6)
@@ -251,10 +251,49 @@ def test_a_mesh_is_a_label_on_the_grid_of_its_image(root):
     assert found.problems(case) == []
     other = layout(root, manifest(case_row, labels={}))
     (plain,) = other.cases()
-    assert (plain.params, source_key(plain, None) != source_key(case, None)) == ({}, True)
+    one, two = (volume_key(c, None, "content", made) for c, made in ((plain, other), (case, found)))
+    assert (plain.params, one != two) == ({}, True)
     (problem,) = other.problems(plain)
     assert (problem.code, "case a" in problem.where) == ("outside-image", True)
     (root / "a" / "ct.nii.gz").write_bytes(b"")
     assert [p.code for p in found.problems(case)] == ["corrupt"]
     with pytest.raises(LifelongCTError, match="spaces"):
         layout(root, manifest(case_row), shapes={"spaces": "LPS"})
+
+
+@pytest.mark.parametrize("number", [1.5, True, "1.5", "", None, [3], "0x3"])
+def test_an_id_that_is_no_whole_number_is_refused_not_rounded(root, number):
+    with pytest.raises(LifelongCTError, match="the id of liver"):
+        layout(root, manifest(row("a"), labels={"liver": number, "spleen": 7}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"modality": "XX"}, "XX"),
+        ({"modality": 3}, "modality"),
+        ({"id": {"a": 1}}, "'id'"),
+        ({"patient": [1]}, "'patient'"),
+    ],
+)
+def test_an_odd_field_is_refused(root, changes, word):
+    with pytest.raises(LifelongCTError, match=word):
+        list(layout(root, manifest(row("a", **changes))).cases())
+
+
+def test_a_modality_in_small_letters_is_checked_as_ct(root):
+    (case,) = layout(root, manifest(row("a", modality="ct"))).cases()
+    assert case.modality == "CT"
+
+
+def test_a_csv_with_a_byte_order_mark_is_read(root):
+    text = "id,image,label,patient,split,organs,labels\na,a/ct.nii.gz,a/seg.nii.gz,p,train,liver;spleen,liver=3;spleen=7\n"
+    (root / "m.csv").write_text(text, encoding="utf-8-sig")
+    (case,) = ManifestLayout("north", manifest=str(root / "m.csv")).cases()
+    assert case.id == "a"
+
+
+def test_json_of_endless_depth_is_an_error(root):
+    (root / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(LifelongCTError, match="cannot be read"):
+        ManifestLayout("north", manifest=str(root / "manifest.json"))

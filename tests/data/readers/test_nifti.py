@@ -151,7 +151,7 @@ def test_a_stream_much_longer_than_its_header_says_is_not_unpacked(tmp_path):
 
 def test_a_header_that_announces_too_much_allocates_nothing(tmp_path):
     data = bytearray(saved(tmp_path / "a.nii", voxels()).read_bytes())
-    data[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()
+    data[42:48] = np.array([2000, 2000, 2000], "<i2").tobytes()
     (tmp_path / "huge.nii").write_bytes(data)
     assert refused(read_image, tmp_path / "huge.nii") == "corrupt"
 
@@ -186,3 +186,23 @@ def _peak() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("offset", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_header_whose_offset_is_no_number_is_corrupt(offset, name, tmp_path):
+    """Bytes 108 to 111 of the header are where the voxels begin, a float."""
+    data = bytearray(saved(tmp_path / "whole.nii", voxels()).read_bytes())
+    data[108:112] = np.float32(offset).tobytes()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(bytes(data)) if name.endswith("gz") else bytes(data))
+    assert refused(read_image, path) == "corrupt"
+    assert refused(read_label, path) == "corrupt"
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_file_that_lacks_its_end_is_corrupt_wherever_it_was_cut(name, tmp_path):
+    whole = saved(tmp_path / name, voxels()).read_bytes()
+    for length in (0, 1, 2, 10, 100, 347, 348, 352, len(whole) // 2, *range(len(whole) - 9, len(whole))):
+        (tmp_path / name).write_bytes(whole[:length])
+        assert refused(read_image, tmp_path / name) == "corrupt"

@@ -103,8 +103,9 @@ def test_one_pass_ends_and_a_short_last_step_keeps_the_equal_right():
 def test_a_volume_is_finished_after_its_last_patch():
     made = sampler([Described(str(i)) for i in range(4)], batch_size=2, schedule=OnePass(3))
     order = [index for index, _ in drawn(made, 6)][::3]
-    finished = [made.finished(step) for step in range(7)]
+    finished = [made.finished(0, step) for step in range(7)]
     # patches before a step: 0 2 4 6 8 10 12; three make a volume
     assert [len(each) for each in finished] == [0, 0, 1, 2, 2, 3, 4]
     assert all(each == order[: len(each)] for each in finished)
-    assert sampler([Described()]).finished(100) == []
+    assert [index for step in range(6) for index in made.finished(step, step + 1)] == order
+    assert sampler([Described()]).finished(0, 100) == []

@@ -62,8 +62,9 @@ def test_one_pass_shows_case_after_case_in_a_keyed_order():
     for ranks in orders.values():
         assert [ranks[i : i + 4] for i in range(0, 36, 4)] == [[r] * 4 for r in ranks[::4]]
     assert len({tuple(ranks) for ranks in orders.values()}) == 8
-    assert made.finished(9, 9, (0,)) == orders[0][:8:4]
-    assert made.finished(36, 9, (0,)) == orders[0][::4]
+    assert made.finished(0, 9, 9, (0,)) == orders[0][:8:4]
+    assert made.finished(3, 5, 9, (0,)) == orders[0][:1]
+    assert made.finished(0, 36, 9, (0,)) == orders[0][::4]
 
 
 def test_a_schedule_by_its_name():
