@@ -115,6 +115,16 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def why_no_folder(path: Path) -> str:
+    """What a server says where there is no folder; empty for a local path."""
+    if is_remote(path):
+        try:
+            names(path)
+        except OSError as error:
+            return f": {error}"
+    return ""
+
+
 def stamp(path: Path) -> tuple[Any, ...]:
     """Changes when the file changes: size and time of a local file; of a remote one whatever its server tells,
     such as size, time, ETag or checksum.

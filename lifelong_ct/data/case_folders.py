@@ -32,6 +32,7 @@ class CaseFolders(FolderLayout):
     """
 
     MASKS = "segmentations"
+    MAPS: tuple[str, ...] = ()
     EXPECTED = ""
     """What the root holds, for whoever has another one."""
 
@@ -51,15 +52,21 @@ class CaseFolders(FolderLayout):
         """Ids.
 
         Raises:
-            DataError: there is none.
+            DataError: there is none, or no folder looks like a case.
         """
-        names = list(self.ids())
-        if not names:
+        found = list(self.ids())
+        if not any(self._fits(name) for name in found):
             fix = (
                 "set `root` to the folder that holds the folders of the cases, or `folders` to their pattern"
             )
             raise self.unfit(self.EXPECTED, self.root, fix)
-        return names
+        return found
+
+    def _fits(self, name: str) -> bool:
+        try:
+            return not {self.image, self.MASKS, *self.MAPS}.isdisjoint(names(self.root / name))
+        except OSError:
+            return False
 
     def annotate_masks(self, found: Mapping[str, tuple[str, ...]]) -> None:
         """Sets organs and masks.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
-from lifelong_ct.core.paths import is_folder, open_path
+from lifelong_ct.core.paths import is_folder, open_path, why_no_folder
 from lifelong_ct.core.types import Case, Split
 from lifelong_ct.data.file_layout import FileLayout
 from lifelong_ct.data.splits import read_file, read_splits
@@ -76,7 +76,8 @@ class FolderLayout(FileLayout):
     ) -> None:
         super().__init__(hospital, open_path(root), **options)
         if not is_folder(self.root):
-            raise self.wrong(f"the folder {root} does not exist", "root", "set paths.data=FOLDER", "missing")
+            what = f"the folder {root} does not exist{why_no_folder(self.root)}"
+            raise self.wrong(what, "root", "set paths.data=FOLDER", "missing")
         if val not in (None, "train", "test", "none"):
             raise self.wrong(f"val={val!r}", "val", "use train, test or none")
         self.val = val

@@ -6,7 +6,10 @@ from drawn import Described, drawn, sampler
 from lifelong_ct.cli import compose
 from lifelong_ct.cli.conf import options
 from lifelong_ct.cli.instantiate import build
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.data.layouts import open_layout
+from lifelong_ct.streams.hospital import SHARING
 
 CHOICES = [
     (group, choice) for group, choices in options().items() for choice in choices if group != "hospital"
@@ -17,6 +20,18 @@ CHOICES = [
 def test_composes(group, choice):
     config = compose.plain(compose.compose(compose.Request([f"{group}={choice}"])))
     assert config["stream"]["hospitals"]
+
+
+@pytest.mark.parametrize("choice", options()["hospital"])
+def test_hospitals_compose_and_their_layouts_take_their_options(choice):
+    """Their data are not here: that is what is missing, and not another option."""
+    added = [f"+hospital@stream.unseen.example={choice}", "paths.data=not-here"]
+    entry = compose.plain(compose.compose(compose.Request(["stream=real_ct", *added])))["stream"]["unseen"][
+        "example"
+    ]
+    assert entry.pop("sharing") in SHARING
+    with pytest.raises(LifelongCTError, match=r"not-here.* does not exist"):
+        open_layout(entry)
 
 
 @pytest.mark.parametrize("choice", options()["model"])

@@ -1,5 +1,6 @@
 """`train` on a folder in each layout gives what the phantom gives, to the last bit."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,18 @@ def test_a_run_is_the_phantoms_to_the_last_bit(kind, drawn, tmp_path):
     assert results(run)["summary"] == results(drawn)["summary"]
     assert any(score["mean"] for score in results(run)["scores"])
     assert weights(run) == weights(drawn)
+
+
+@pytest.mark.slow
+def test_a_run_from_archives_is_the_phantoms_to_the_last_bit(drawn, tmp_path):
+    entries = []
+    for name, options in HOSPITALS.items():
+        hospital = PhantomLayout(name, **{**options, "shape": tuple(options["shape"])})
+        entry = write("nnunet", hospital, tmp_path / "data" / name)
+        archive = shutil.make_archive(str(tmp_path / name), "zip", tmp_path / "data" / name)
+        entries.append({"name": name, **entry, "root": f"zip://::{archive}"})
+    shutil.rmtree(tmp_path / "data")
+    run = trained(tmp_path, entries)
+    assert results(run)["scores"] == results(drawn)["scores"]
+    assert weights(run) == weights(drawn)
+    assert str(tmp_path).encode() not in (run / "config.yaml").read_bytes()

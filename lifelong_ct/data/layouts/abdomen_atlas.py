@@ -32,6 +32,7 @@ class AbdomenAtlasLayout(CaseFolders):
     """
 
     LICENCE, LABEL_KIND = "CC-BY-NC-SA-4.0", "semi-automatic"
+    MAPS = (COMBINED,)
     EXPECTED = f"a folder per case such as BDMAP_00000001, with ct.nii.gz and segmentations or {COMBINED}"
 
     def __init__(self, hospital: str, *, version: str, combined: bool | None = None, **options: Any) -> None:

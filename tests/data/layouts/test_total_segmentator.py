@@ -168,5 +168,5 @@ def test_another_folder_is_told_what_was_expected_and_what_is_there(tmp_path):
     write(tmp_path / "deeper", "s0000")
     with pytest.raises(DataError) as caught:
         list(layout(tmp_path, test=[]).cases())
-    assert "expected a folder per case such as s0001" in caught.value.what
+    assert "expected a folder per case such as s0001, with ct.nii.gz and segmentations" in caught.value.what
     assert f"found 1 folders and 0 files, such as '{tmp_path / 'deeper'}'" in caught.value.what
