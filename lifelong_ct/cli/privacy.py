@@ -30,6 +30,7 @@ GROUPS = (
 PLACES = ("runs", "state", "store")
 UNHASHED = ("paths", "reporter", "group")
 """Groups that do not change what a run computes."""
+_USUAL = ("manifest.json", "manifest.csv")
 _NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -45,26 +46,31 @@ def without_paths(config: Mapping[str, Any]) -> Redactor:
     """Knows the roots of a configuration only."""
     entries = list(hospitals(config))
     organs = config["stream"].get("organs")
-    redact = Redactor(
-        [*map(_name, entries), *(map(str, organs) if isinstance(organs, (list, tuple)) else ())]
-    )
+    public = [
+        str(config[group]["name"]) for group in ("stream", "strategy") if "name" in config.get(group, {})
+    ]
+    public += [*map(_name, entries), *(map(str, organs) if isinstance(organs, (list, tuple)) else ())]
+    redact = Redactor(public)
     for name, path in config["paths"].items():
         if isinstance(path, str) and path:
             redact.hide_root(path, name)
     for entry in entries:
-        for value in (entry.get(key) for key in PATH_KEYS):
+        for key, value in ((key, entry.get(key)) for key in PATH_KEYS):
             if isinstance(value, str):
                 path = Path(value)
                 redact.hide_root(path.parent if path.suffix else path, _name(entry))
+                alone = key == "manifest" or value == path.name  # can stand in a text without its folder
+                if alone and path.name not in _USUAL:
+                    redact.hide_words([(path.name, f"<{_name(entry)}>")])
     return redact
 
 
 def public(config: Mapping[str, Any], neutral: Mapping[str, Any], redact: Redactor) -> dict[str, Any]:
     """What reports show: `neutral` (the configuration with placeholders for `paths`), redacted.
 
-    Manifests that stand in the configuration name patients, so only their size is shown.
+    Manifests that stand in the configuration name patients, so only their size is shown; of paths nothing is.
     """
-    shown = _redacted(_without_manifests(neutral), redact)
+    shown = _redacted({**neutral, "stream": _without_places(neutral["stream"])}, redact)
     assert isinstance(shown, dict)
     return shown
 
@@ -185,14 +191,16 @@ def _root(entry: Mapping[str, Any]) -> Path:
     return Path(manifest).parent if isinstance(manifest, str) else Path()
 
 
-def _without_manifests(value: Any) -> Any:
+def _without_places(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {
-            k: f"<{len(v.get('cases', []))} cases>" if k == "manifest" and isinstance(v, Mapping)
-            else _without_manifests(v)
-            for k, v in value.items()
-        }  # fmt: skip
-    return [_without_manifests(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: _place(key, item) for key, item in value.items()}
+    return [_without_places(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _place(key: str, value: Any) -> Any:
+    if key == "manifest" and isinstance(value, Mapping):
+        return f"<{len(value.get('cases') or [])} cases>"
+    return f"<{key}>" if key in PATH_KEYS and isinstance(value, str) else _without_places(value)
 
 
 def _redacted(value: Any, redact: Redactor) -> Any:

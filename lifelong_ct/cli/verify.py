@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from lifelong_ct.cli import compose, privacy
 from lifelong_ct.cli.build import Blueprint
+from lifelong_ct.cli.telling import place_of
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.files import write_json
 from lifelong_ct.data.layouts import open_layout
@@ -47,7 +49,7 @@ def _show(problems: Sequence[Problem], blueprint: Blueprint) -> None:
     if not problems:
         print("no problem found")
         return
-    show = str if sys.stdout.isatty() else lambda value: blueprint.redact(str(value))
+    show = str if sys.stdout.isatty() else partial(place_of, redact=blueprint.redact)
     table = Table("case", "file", "code", "found", "expected", "fix", title=f"{len(problems)} problems")
     for problem in problems:
         table.add_row(*(show(value) for value in asdict(problem).values()))
