@@ -43,6 +43,7 @@ UNHASHED_KEYS = {
     "data": ("cache", "workers", "worker_kind", "read_ahead", "timeout", "ingest_workers"),
 }
 """Keys of other groups that do not either: a run may go on with other workers."""
+_USUAL = ("manifest.json", "manifest.csv")
 _NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -60,25 +61,32 @@ def without_paths(config: Mapping[str, Any]) -> Redactor:
     """Knows the roots of a configuration only."""
     entries = list(hospitals(config))
     organs = config["stream"].get("organs")
-    redact = Redactor(
-        [*map(_name, entries), *(map(str, organs) if isinstance(organs, (list, tuple)) else ())]
-    )
+    public = [
+        str(config[group]["name"]) for group in ("stream", "strategy") if "name" in config.get(group, {})
+    ]
+    public += [*map(_name, entries), *(map(str, organs) if isinstance(organs, (list, tuple)) else ())]
+    redact = Redactor(public)
     for name, path in config["paths"].items():
         if isinstance(path, str) and path:
             redact.hide_root(path, name)
     for entry in entries:
         for key in (*FOLDER_KEYS, *FILE_KEYS):
             if isinstance(path := entry.get(key), str):
-                redact.hide_root(path if key in FOLDER_KEYS else path.rpartition("/")[0], _name(entry))
+                folder, _, file = path.rpartition("/")
+                redact.hide_root(path if key in FOLDER_KEYS else folder, _name(entry))
+                alone = key == "manifest" or (key in FILE_KEYS and not folder)  # in a text without its folder
+                if alone and file not in _USUAL:
+                    redact.hide_words([(file, f"<{_name(entry)}>")])
     return redact
 
 
 def public(config: Mapping[str, Any], neutral: Mapping[str, Any], redact: Redactor) -> dict[str, Any]:
     """What reports show: `neutral` (the configuration with placeholders for `paths`), redacted.
 
-    Manifests and splits that stand in the configuration name patients, so only their size is shown.
+    Manifests and splits that stand in the configuration name patients, so only their size is shown; of paths
+    nothing is.
     """
-    shown = _redacted(_without_names(neutral), redact)
+    shown = _redacted({**neutral, "stream": _without_names(neutral["stream"])}, redact)
     assert isinstance(shown, dict)
     return shown
 
@@ -244,7 +252,7 @@ def _root(entry: Mapping[str, Any]) -> Path:
 
 
 def _without_names(value: Any) -> Any:
-    """Without what names cases and patients."""
+    """Without paths, and without what names cases and patients."""
     if isinstance(value, Mapping):
         return {k: _counted(k, v) for k, v in value.items()}
     return [_without_names(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -252,11 +260,13 @@ def _without_names(value: Any) -> Any:
 
 def _counted(key: str, value: Any) -> Any:
     if key == "manifest" and isinstance(value, Mapping):
-        return f"<{len(value.get('cases', []))} cases>"
+        return f"<{len(value.get('cases') or [])} cases>"
     if key == "split" and isinstance(value, Mapping):
         return f"<{sum(map(len, value.values()))} entries>"
     if key in LISTS and isinstance(value, (list, tuple, Mapping)):
         return f"<{len(value)} entries>"
+    if key in (*FOLDER_KEYS, *FILE_KEYS) and isinstance(value, str):
+        return f"<{key}>"
     return _without_names(value)
 
 

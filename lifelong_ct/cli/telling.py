@@ -27,8 +27,7 @@ def told(
         hint: ends the fix where something was removed.
     """
     if isinstance(error, LifelongCTError):
-        place = redact(_WHERE + error.where).removeprefix(_WHERE)  # a path there ends with its line
-        parts = redact(error.what), place, redact(error.fix)
+        parts = redact(error.what), place_of(error.where, redact), redact(error.fix)
         removed = parts != (error.what, error.where, error.fix)
         shown = LifelongCTError(*parts[:2], parts[2] + (hint if removed else ""))
         shown.exit_code = error.exit_code
@@ -40,6 +39,11 @@ def told(
     )
     bug.exit_code = 1
     return bug
+
+
+def place_of(text: str, redact: Callable[[str], str]) -> str:
+    """A `where`, redacted: a path in it ends with its line."""
+    return redact(_WHERE + text).removeprefix(_WHERE)
 
 
 def cause(error: Exception) -> Exception | None:

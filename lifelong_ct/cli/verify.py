@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from lifelong_ct.cli import compose, privacy
 from lifelong_ct.cli.build import Blueprint
+from lifelong_ct.cli.telling import place_of
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.files import write_json
 from lifelong_ct.core.units import parse_bytes
@@ -65,7 +67,7 @@ def _show(problems: Sequence[Problem], blueprint: Blueprint) -> None:
     if not problems:
         print("no problem found")
         return
-    show = str if sys.stdout.isatty() else lambda value: blueprint.redact(str(value))
+    show = str if sys.stdout.isatty() else partial(place_of, redact=blueprint.redact)
     table = Table("case", "file", "code", "found", "expected", "fix", title=f"{len(problems)} problems")
     for problem in problems:
         table.add_row(*(show(value) for value in asdict(problem).values()))

@@ -277,8 +277,8 @@ _CLOSING = {quote: re.compile(rf"{quote}(?!\w)") for quote in ("'", '"')}
 _RUN = re.compile(r"(?:[^\s'\"]|['\"](?=\w))*")
 _EXTENSION = r"\.(?:nii|gz|mha|mhd|nrrd|dcm|npy|npz|json|csv|ya?ml|txt|zip|pt|safetensors)"
 _FILE = re.compile(_EXTENSION + r"[.,;:)\]}]*$", re.IGNORECASE)
-_WORD = r" +(?![/<])[^\s'\"=]"
-_ACROSS_SPACES = re.compile(
-    rf"(?:{_WORD}+)*?{_WORD}*(?:/[^\s'\"]*|{_EXTENSION}(?![A-Za-z0-9])[^\s'\"]*)", re.IGNORECASE
-)
+_LETTER = r"(?:[^\s'\"=]|'(?=\w))"
+_WORD = rf" +(?![/<]){_LETTER}"
+_REST = rf"/(?:[^\s'\"]|['\"](?=\w))*|{_EXTENSION}(?![A-Za-z0-9])[^\s'\"]*"
+_ACROSS_SPACES = re.compile(rf"(?:{_WORD}{_LETTER}*)*?{_WORD}{_LETTER}*?(?:{_REST})", re.IGNORECASE)
 _WHERE = re.compile(r"where: [^\n]*$")

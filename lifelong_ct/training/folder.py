@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.files import SCRATCH, read_json, unwritable
+from lifelong_ct.core.files import SCRATCH, read_json, remove_scratch, unwritable
 
 
 def finished(folder: Path, config_hash: str) -> dict[str, Any] | None:
@@ -39,7 +39,7 @@ def finished(folder: Path, config_hash: str) -> dict[str, Any] | None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of the folder.
+    """Keeps other processes out of the folder, and clears what a killed one left half-written.
 
     Raises:
         LifelongCTError: another one is in, or the folder cannot be written.
@@ -56,6 +56,8 @@ def claimed(folder: Path) -> Iterator[None]:
             raise LifelongCTError(
                 "another process is running in this folder", str(folder), "wait for it, or stop it"
             ) from error
+        for part in (folder, folder / "checkpoints", folder / "figures"):
+            remove_scratch(part)
         yield
     finally:
         os.close(handle)

@@ -101,3 +101,13 @@ def test_a_csv_with_a_byte_order_mark_hides_its_ids(tmp_path):
     redact = privacy.redactor(_config(tmp_path, manifest=str(tmp_path / "m.csv")), Identity(tmp_path))
     assert "SCAN" not in redact("case SCAN-77")
     assert "Jane" not in redact("of DOE^JANE, doe^jane".lower())
+
+
+def test_relative_places_are_hidden_too(tmp_path):
+    config = _config(tmp_path, root="Doe_Jane", manifest="doe-jane.csv", anatomy="maps/of Jane")
+    redact = privacy.redactor(config, Identity(tmp_path))
+    shown = privacy.public(config, config, redact)
+    assert shown["stream"]["hospitals"] == [
+        {"name": "north", "root": "<root>", "manifest": "<manifest>", "anatomy": "<anatomy>"}
+    ]
+    assert redact("the folder Doe_Jane, doe-jane.csv: bad") == "the folder <north>, <north>: bad"

@@ -231,6 +231,12 @@ def test_a_name_is_found_however_it_is_written(name: str, form: Any, written: Ca
         assert "wvu" not in clean
 
 
+def test_an_apostrophe_within_a_name_does_not_end_a_path() -> None:
+    redact = Redactor()
+    redact.hide_root(ROOT, "north")
+    assert redact(f"case 7, {ROOT}/John o'Canary/O'Neill CT.nii.gz is cut") == "case 7, <north> is cut"
+
+
 def test_a_bracket_does_not_end_a_path() -> None:
     redact = Redactor()
     redact.hide_root(ROOT, "north")

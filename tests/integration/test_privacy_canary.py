@@ -1,5 +1,6 @@
 """A patient's name in every place where a source can hold one reaches no file and no log of a run."""
 
+import csv
 import gzip
 import json
 import re
@@ -16,6 +17,7 @@ from whole_runs import only_run, places, results
 
 from lifelong_ct.cli.main import main
 from lifelong_ct.core.types import Case
+from lifelong_ct.data import loader
 from lifelong_ct.data.layouts.manifest import ManifestLayout
 
 NAME = re.compile(rb"zyxwvut|qponmlk", re.IGNORECASE)
@@ -342,3 +344,68 @@ def test_a_url_that_does_not_answer(root: str, tmp_path: Path, capfd) -> None:
         assert shown
         assert not NAME.search(shown)
     assert leaks(tmp_path / "runs") == []
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names with accents, apostrophes and brackets; a manifest, a folder of configurations and the parent of
+    `paths.runs` that are named after patients."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    top = tmp_path / "Frau Qponmlk's Ordner"
+    rows = {
+        "train": scans.entry(
+            "ZYXWVUT Qponmlk",
+            "train",
+            patient="Źyxwvut, Zyxwvut (O'Qponmlk)",
+            image="zyxwvut o'qponmlk/Źyxwvut CT.nii.gz",
+            label="seg/ŹYXWVUT_seg.nii.gz",
+        ),
+        "test": scans.entry(
+            "zyxwvut_2",
+            "test",
+            patient="QPONMLK^Zyxwvut^^Dr.",
+            image="Qponmlk Zyxwvut/Qponmlk [1] #2.nii.gz",
+            label="Qponmlk Zyxwvut/label (Zyxwvut).nii",
+        ),
+    }
+    scans.write(top / "scans", rows)
+    labels = ";".join(f"{organ}={i}" for i, organ in enumerate(scans.ORGANS, start=1))
+    with open(top / "scans" / "qponmlk.csv", "w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, [*rows["train"], "labels"])
+        writer.writeheader()
+        writer.writerows(
+            {**row, "organs": ";".join(row["organs"]), "labels": labels} for row in rows.values()
+        )
+    stream = scans.conf(top / "conf Zyxwvut", north={"root": str(top / "scans"), "manifest": "qponmlk.csv"})
+    places = [f'paths.{name}="{top / name}"' for name in ("runs", "state", "store")]
+    wandb = ["reporter.wandb.enabled=true", "strategy=replay", "memory.exemplars=256KiB"]
+    return [*stream, "debug=tiny", *wandb, *places]
+
+
+def test_odd_names_in_odd_places(odd: list[str], tmp_path: Path, capfd) -> None:
+    assert main(odd) == 0
+    assert main(odd) == 0, "finished already"
+    assert main(["report", *odd]) == 0
+    assert not NAME.search(told(capfd))
+    top = tmp_path / "Frau Qponmlk's Ordner"
+    assert leaks(top / "runs") == leaks(top / "store") == []
+
+
+def test_a_crash_in_a_thread_that_spells_names_anew(
+    odd: list[str], tmp_path: Path, capfd, monkeypatch
+) -> None:
+    found: list[Case] = []
+    load = ManifestLayout.load
+    monkeypatch.setattr(ManifestLayout, "load", lambda self, case: found.append(case) or load(self, case))
+
+    def crash(*args: object) -> None:
+        names = [str(found[0].images[0]), found[0].patient, found[0].id]
+        spelt = [way(name) for name in names for way in (str, str.upper, str.lower, ascii, repr)]
+        raise RuntimeError(f"bug in {spelt}; {found[0]}; {'; '.join(spelt)}")
+
+    monkeypatch.setattr(loader, "read_into", crash)
+    assert main(odd) == 1
+    shown = told(capfd)
+    assert b"RuntimeError: bug in" in shown
+    assert not NAME.search(shown)
+    assert leaks(tmp_path / "Frau Qponmlk's Ordner" / "runs") == []

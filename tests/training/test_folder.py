@@ -123,6 +123,15 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
         pass
 
 
+def test_what_a_kill_left_half_written_is_cleared(tmp_path):
+    kept = tmp_path / "checkpoints" / "after_001"
+    kept.mkdir(parents=True)
+    (tmp_path / ".tmp-a").write_text("{")
+    (tmp_path / "checkpoints" / ".tmp-b").mkdir()
+    with claimed(tmp_path):
+        assert sorted(p.name for p in tmp_path.rglob("*")) == [".lock", "after_001", "checkpoints"]
+
+
 def test_a_folder_is_free_again_after_an_error(tmp_path):
     with pytest.raises(ValueError), claimed(tmp_path):
         raise ValueError
