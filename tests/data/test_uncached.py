@@ -1,6 +1,7 @@
 """Parts of a file against slices of its bytes, past the page cache and through it."""
 
 import errno
+import itertools
 import os
 import threading
 
@@ -58,7 +59,7 @@ def test_runs_are_slices_of_the_file(path):
         runs.append((offset, [int(n) for n in rng.integers(1, 9000, 4)]))
     for (offset, sizes), found in zip(runs, filled(path, runs)):
         ends = np.cumsum([offset, *sizes])
-        assert found == [CONTENT[a:b] for a, b in zip(ends, ends[1:])]
+        assert found == [CONTENT[a:b] for a, b in itertools.pairwise(ends)]
 
 
 def test_a_file_that_ends_early_is_an_error(path):
