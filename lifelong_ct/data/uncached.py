@@ -6,7 +6,10 @@ import errno
 import mmap
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
 Runs = Sequence[tuple[int, Sequence[memoryview]]]
 """Offset, and the buffers that are filled from there on, one after the other."""
@@ -23,6 +26,17 @@ def private_memory(nbytes: int) -> memoryview:
     if hasattr(mmap, "MAP_PRIVATE"):
         return memoryview(mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     return memoryview(mmap.mmap(-1, nbytes))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to read a little of: nothing is read ahead, and nothing stays."""
+    with open(path, "rb") as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        yield file
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def read_runs(path: str, runs: Runs) -> None:
