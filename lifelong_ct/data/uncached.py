@@ -99,8 +99,7 @@ def _aligned(nbytes: int) -> memoryview:
     """Memory of this thread that begins at a page and is used again and again. It is a shared mapping, since a fork
     in the middle of a direct read may send the data into the wrong copy of a private one (open(2), NOTES), and
     for the same reason no child goes on with it."""
-    pid, found = getattr(_own, "memory", (0, b""))
-    if pid != os.getpid() or len(found) < nbytes:
-        found = memoryview(mmap.mmap(-1, -(-nbytes // _MORE) * _MORE))
-        _own.memory = os.getpid(), found
-    return found[:nbytes]
+    if getattr(_own, "pid", 0) != os.getpid() or len(_own.memory) < nbytes:
+        _own.pid, _own.memory = os.getpid(), memoryview(mmap.mmap(-1, -(-nbytes // _MORE) * _MORE))
+    memory: memoryview = _own.memory
+    return memory[:nbytes]
