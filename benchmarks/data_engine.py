@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import scans
-from benchmarks.measuring import Child, Cost, cached_pages, forget_pages
+from benchmarks.measuring import Child, Cost, cached_pages, forget_pages, preload, watched
 from benchmarks.variants import VARIANTS, Setting, write_nnunet
 from lifelong_ct.data import bricks
 
@@ -86,10 +86,13 @@ def prepare(folder: Path, paths: list[Path], patch: tuple[int, int, int], names:
 
 def run(setting: Setting, names: list[str], rounds: int) -> tuple[list[Row], list[str]]:
     """All variants at once, one measured at a time, the order turned round after each round."""
+    preload(names)
     children = {name: Child(name, setting) for name in names}
     rows = [Row(name, crops, []) for name in names for crops in CROPS.get(name, (1,))]
     load = os.getloadavg()[0]
-    try:
+    with watched(list(children.values())):
+        for child in children.values():
+            child.build()
         for row in rows:  # caches fill
             children[row.name].measure(row.crops, _count(row, setting, warm=True))
         for number in range(rounds):
@@ -107,9 +110,8 @@ def run(setting: Setting, names: list[str], rounds: int) -> tuple[list[Row], lis
             "|---|---|---|---|---|---|---|---|---|",
         ]
         lines += [_line(row, children[row.name], setting) for row in rows]
-    finally:
-        for child in children.values():
-            child.close()
+    for child in children.values():
+        child.close()
     return rows, lines
 
 

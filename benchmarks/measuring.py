@@ -12,13 +12,14 @@ import resource
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.variants import VARIANTS, Setting
+from benchmarks.variants import VARIANTS, Patches, Setting
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Cost:
 
 
 class Child:
-    """A process that holds one loader.
+    """A process that holds one loader. All are forked from a parent that has imported everything, and before it
+    has a thread; then they are built one after the other.
 
     Args:
         name: of the loader, see `variants.VARIANTS`.
@@ -47,37 +49,57 @@ class Child:
 
     def __init__(self, name: str, setting: Setting) -> None:
         self._pipe, theirs = mp.Pipe()
-        self._process = mp.get_context("spawn").Process(
+        self._process = mp.get_context("fork").Process(
             target=_serve, args=(theirs, name, setting), daemon=True
         )
         self._process.start()
         theirs.close()
-        self.baseline = self._pipe.recv()
-        self.peak = 0
-        self._stop = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
-        self.seconds = self._pipe.recv()
+        self._baseline = self._pipe.recv()
+        self.peak, self.seconds = 0, 0.0
+
+    def build(self) -> None:
+        """Makes the loader."""
+        self._pipe.send("build")
+        self.seconds = self._answer()
 
     def measure(self, crops: int, count: int) -> Cost:
         """The cost of the next `count` patches."""
         self._pipe.send((crops, count))
-        answer = self._pipe.recv()
-        if isinstance(answer, str):
-            raise RuntimeError(answer)
-        return Cost(*(x / count for x in answer))
+        return Cost(*(x / count for x in self._answer()))
+
+    def look(self) -> None:
+        """Keeps the highest anonymous memory above that of the imports."""
+        self.peak = max(self.peak, anonymous(self._process.pid or 0) - self._baseline)
 
     def close(self) -> None:
         """Ends the process."""
-        self._stop.set()
-        self._pipe.send(None)
+        self._pipe.close()
         self._process.join(timeout=10)
-        self._watcher.join()
 
-    def _watch(self) -> None:
-        while not self._stop.is_set():
-            self.peak = max(self.peak, anonymous(self._process.pid or 0) - self.baseline)
-            time.sleep(0.1)
+    def _answer(self) -> Any:
+        answer = self._pipe.recv()
+        if isinstance(answer, str):
+            raise RuntimeError(answer)
+        return answer
+
+
+@contextmanager
+def watched(children: Sequence[Child]) -> Iterator[None]:
+    """Looks at the memory of all, ten times a second."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.1):
+            for child in children:
+                child.look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def anonymous(pid: int) -> int:
@@ -116,32 +138,44 @@ def forget_pages(files: list[Path]) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _serve(pipe: Connection, name: str, setting: Setting) -> None:
+def preload(names: Sequence[str]) -> None:
+    """Imports what the loaders need, so that every child has the same."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     import monai.data
     import torch
 
+    if any("nnU-Net" in name for name in names):
+        import nnunetv2.training.dataloading.data_loader  # noqa: F401
+
+    assert monai.data
     torch.set_num_threads(1)
-    assert monai.data  # every child has imported the same
-    pipe.send(anonymous(os.getpid()))
-    begin = time.perf_counter()
-    make = VARIANTS[name](setting)
+
+
+def _serve(pipe: Connection, name: str, setting: Setting) -> None:
+    make: Patches | None = None
     streams: dict[int, Iterator[Any]] = {}
-    pipe.send(time.perf_counter() - begin)
-    while (order := pipe.recv()) is not None:
-        crops, count = order
+    pipe.send(anonymous(os.getpid()))
+    while True:
         try:
+            order = pipe.recv()
+        except EOFError:
+            os._exit(0)  # a background thread of SmartCacheDataset would be waited for
+        try:
+            if make is None:
+                begin = time.perf_counter()
+                make = VARIANTS[name](setting)
+                pipe.send(time.perf_counter() - begin)
+                continue
+            crops, count = order
             if crops not in streams:
                 streams = {crops: make(crops)}
             before = _counters()
             for _ in itertools.islice(streams[crops], count):
                 pass
-            after = _counters()
+            pipe.send(tuple(b - a for a, b in zip(before, _counters())))
         except Exception as error:
-            pipe.send(f"{type(error).__name__}: {error}")
-            raise
-        pipe.send(tuple(b - a for a, b in zip(before, after)))
+            pipe.send(f"{name}: {type(error).__name__}: {error}")
 
 
 def _counters() -> tuple[float, float, float, float]:

@@ -14,7 +14,7 @@ from lifelong_ct.data.layouts.phantom import PhantomLayout
 from lifelong_ct.data.phantom import Scanner
 from lifelong_ct.data.types import RawCase
 
-VERSION = 1
+VERSION = 2
 FIELD = (380.0, 380.0, 320.0)
 """mm that a scan shows along D, H, W."""
 NOISE, GRAIN = 14.0, 0.9
@@ -38,6 +38,7 @@ def draw(shape: tuple[int, int, int], count: int) -> list[RawCase]:
         image[~circle] = -1024
         assert raw.label is not None
         label = zoom(raw.label, factor, order=0, mode="nearest", grid_mode=True)
+        label[~circle] = 0
         cases.append(RawCase(image, label, np.diag([*spacing, 1.0]), raw.organs))
     return cases
 

@@ -20,7 +20,7 @@ import xxhash
 
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.data.types import RawCase, local_ids
-from lifelong_ct.data.uncached import Runs, read_runs
+from lifelong_ct.data.uncached import Runs, opened, read_runs
 
 FAMILY, VERSION = b"LCTVOL", b"04"
 BRICK = (16, 32, 96)
@@ -171,7 +171,7 @@ def read_header(path: Path) -> tuple[Header, int]:
     Raises:
         DataError: not such a file, or damaged; newer_store where another version of this library wrote it.
     """
-    with open(path, "rb") as file:
+    with opened(path) as file:
         prefix = file.read(_PREFIX)
         length = int.from_bytes(prefix[8:16], "little")
         text = file.read(length) if prefix[:6] == FAMILY and length < 1 << 26 else b""

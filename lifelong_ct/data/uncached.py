@@ -6,7 +6,10 @@ import errno
 import mmap
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
 Runs = Sequence[tuple[int, Sequence[memoryview]]]
 """Offset, and the buffers that are filled from there on, one after the other."""
@@ -23,6 +26,17 @@ def private_memory(nbytes: int) -> memoryview:
     if hasattr(mmap, "MAP_PRIVATE"):
         return memoryview(mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     return memoryview(mmap.mmap(-1, nbytes))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to read a little of: nothing is read ahead, and nothing stays."""
+    with open(path, "rb") as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        yield file
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def read_runs(path: str, runs: Runs) -> None:
@@ -85,8 +99,7 @@ def _aligned(nbytes: int) -> memoryview:
     """Memory of this thread that begins at a page and is used again and again. It is a shared mapping, since a fork
     in the middle of a direct read may send the data into the wrong copy of a private one (open(2), NOTES), and
     for the same reason no child goes on with it."""
-    pid, found = getattr(_own, "memory", (0, memoryview(b"")))
-    if pid != os.getpid() or len(found) < nbytes:
-        found = memoryview(mmap.mmap(-1, -(-nbytes // _MORE) * _MORE))
-        _own.memory = os.getpid(), found
-    return found[:nbytes]
+    if getattr(_own, "pid", 0) != os.getpid() or len(_own.memory) < nbytes:
+        _own.pid, _own.memory = os.getpid(), memoryview(mmap.mmap(-1, -(-nbytes // _MORE) * _MORE))
+    memory: memoryview = _own.memory
+    return memory[:nbytes]
