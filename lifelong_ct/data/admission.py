@@ -23,7 +23,7 @@ _WIDEST = 8
 """Bytes of a decoded number, where the header does not tell a smaller one."""
 _DRAWN, _DRAWING = 128, 8 << 20
 """Bytes per voxel while a phantom is drawn, and besides."""
-_SLABS = 12 * SLAB
+_SLAB = 12 * SLAB
 
 
 class Admission:
@@ -111,7 +111,7 @@ def need(layout: object, case: Case, spacing: Sequence[float] | None) -> int:
     resampling = 0
     if spacing is not None:
         between = shape[0] * math.prod(new_shape(shape, old, spacing)[1:])
-        resampling = stored * (voxels + 2 * new) + 4 * between + _SLABS
+        resampling = stored * (voxels + 2 * new) + 4 * between + min(_SLAB, 12 * (voxels + new))
     return max(reading, resampling, 3 * stored * new) + _compressed(case)
 
 

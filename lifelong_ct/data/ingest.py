@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from lifelong_ct.core.errors import DataError, LimitExceeded
+from lifelong_ct.core.host_memory import trim
 from lifelong_ct.core.types import Case
 from lifelong_ct.data import bricks
 from lifelong_ct.data.admission import need
@@ -189,6 +191,8 @@ class Ingest:
             if content is not None and not self.store.sources.same(case.files, content):
                 return False
             self._fitting(lambda: self.store.write(key, data))
+            del data
+            trim()  # else the holes that each case leaves in the heap add up
         return True
 
     def _packed(self, case: Case, stop: threading.Event) -> bytes:
@@ -203,10 +207,12 @@ class Ingest:
     def _fitting(self, use: Callable[[], T]) -> T:
         """What `use` gives, once there is room on the disk."""
         while True:
-            try:
+            with suppress(LimitExceeded):
                 return use()
-            except LimitExceeded as error:
-                with self._lock:
+            with self._lock:
+                try:
+                    return use()  # another thread may have made room meanwhile
+                except LimitExceeded as error:
                     if not self.make_room(set(self._taken)):
                         raise _DiskLimit(error) from error
 

@@ -11,7 +11,7 @@ import torch
 
 from lifelong_ct.data.types import RawCase
 
-SLAB = 1 << 22
+SLAB = 1 << 21
 """Voxels that are float32 at once, about."""
 
 

@@ -132,12 +132,15 @@ class VolumeStore:
                 try:
                     size = path.stat().st_size
                 except OSError as error:
-                    raise bricks.damaged(path) from error
+                    raise _gone(path) from error
                 self._use(key, size)
         with suppress(OSError):  # somebody else's file: the time of its last use stays
             os.utime(path)
         kind = StoredVolume if again is None else partial(SourcedVolume, again=again)
-        return kind(key, path, self.cache if cached else self._no_cache)
+        try:
+            return kind(key, path, self.cache if cached else self._no_cache)
+        except FileNotFoundError as error:
+            raise _gone(path) from error
 
     def evict(self, *keys: str) -> None:
         """Gives volumes up, and deletes those that nobody else uses."""
@@ -272,3 +275,7 @@ class VolumeStore:
     def _locked(self) -> Iterator[None]:
         with self._leases.locked():
             yield
+
+
+def _gone(path: Path) -> DataError:
+    return DataError(f"the stored volume {path.stem} is gone", str(path), "start the run again", "gone")

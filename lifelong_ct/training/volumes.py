@@ -76,7 +76,7 @@ class Volumes:
                 self.store.cache.drop(volume.key)
             self._names, self._open = [], []
             opened: list[StoredVolume] = []
-            room = partial(self._room, names, (self._test, self._train))
+            room = partial(self._room, names, True)
             for hospital in hospitals:
                 with self.store.cache_lent():
                     volumes = self._ingest(hospital, self.spacing, room).every(hospital.train)
@@ -129,7 +129,7 @@ class Volumes:
     def _window(self, hospital: Hospital) -> dict[str, str]:
         """Test cases → keys, of those that fit while no other test case leaves: windows that push each other out
         would be written anew at every evaluation."""
-        room = partial(self._room, [*self._names, hospital.name], (self._train,))
+        room = partial(self._room, self._names, False)
         with self.store.cache_lent():
             return _keys(hospital.test, self._ingest(hospital, None, room).what_fits(hospital.test))
 
@@ -155,20 +155,19 @@ class Volumes:
             cached=cached,
         )
 
-    def _room(self, wanted: Sequence[str], held: Sequence[Held], taken: Collection[str]) -> bool:
-        """Gives the volumes of a hospital up: test volumes first, they can be read again; then those of the oldest
-        past hospital. What another hospital has as well stays."""
-        for volumes in held:
-            name = next((name for name in volumes if name not in wanted), None)
-            if name is None or (volumes is self._train and self.keep_all):
-                continue
-            keys = set(volumes.pop(name).values())
-            kept = {
-                key for part in (self._train, self._test) for own in part.values() for key in own.values()
-            }
-            self.store.evict(*(keys - kept - set(taken)))
-            return True
-        return False
+    def _room(self, wanted: Sequence[str], windows: bool, taken: Collection[str]) -> bool:
+        """Gives the volumes of a hospital up: test volumes first where they may leave, they can be read again; then
+        those of the oldest past hospital. What another hospital has as well stays."""
+        past = [] if self.keep_all else [name for name in self._train if name not in wanted]
+        if windows and self._test:
+            keys = set(self._test.pop(next(iter(self._test))).values())
+        elif past:
+            keys = set(self._train.pop(past[0]).values())
+        else:
+            return False
+        kept = {key for part in (self._train, self._test) for own in part.values() for key in own.values()}
+        self.store.evict(*(keys - kept - set(taken)))
+        return True
 
 
 def _keys(cases: Sequence[Case], volumes: Sequence[StoredVolume | None]) -> dict[str, str]:

@@ -104,7 +104,7 @@ def test_packing_holds_no_more_than_is_asked_for(tmp_path, channels):
 
 
 def test_resampling_asks_for_both_grids_and_what_is_between(tmp_path, monkeypatch):
-    monkeypatch.setattr(admission, "_SLABS", 0)
+    monkeypatch.setattr(admission, "_SLAB", 0)
     case = scan(tmp_path, np.int16, np.uint8)
     layout = Files("h", tmp_path)
     raw = layout.load(case)
