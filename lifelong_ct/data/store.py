@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 
-from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
+from lifelong_ct.core.errors import DataError, LifelongCTError, LimitExceeded
 from lifelong_ct.core.files import fsync_directory, unwritable, write_bytes
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.units import format_bytes
