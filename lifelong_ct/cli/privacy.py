@@ -74,7 +74,7 @@ def without_paths(config: Mapping[str, Any]) -> Redactor:
             if isinstance(path := entry.get(key), str):
                 folder, _, file = path.rpartition("/")
                 redact.hide_root(path if key in FOLDER_KEYS else folder, _name(entry))
-                alone = key == "manifest" or (key in FILE_KEYS and not folder)  # in a text without its folder
+                alone = key == "manifest" or not folder  # can stand in a text without its folder
                 if alone and file not in _USUAL:
                     redact.hide_words([(file, f"<{_name(entry)}>")])
     return redact

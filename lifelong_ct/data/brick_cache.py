@@ -159,7 +159,8 @@ class BrickCache:
                     segment.keys.append(key)
 
     def drop(self, volume: str) -> None:
-        """Forgets the bricks of a volume; their memory is free when the turn of their segments comes."""
+        """Forgets the bricks of a volume. Segments that held nothing else are free at once, so that hospitals that come
+        and go do not fill the cache; others when their turn comes."""
         with self._lock:
             base = self._bases.pop(volume, None)
             if base is None:
@@ -167,7 +168,11 @@ class BrickCache:
             stale = {key for key in self.entries if base <= key < base + SPAN}
             for key in stale:
                 del self.entries[key]
-            self._gone += sum(key in stale for segment in self._main for key in segment.keys)
+            for queue in (self._window, self._main):
+                for segment in [s for s in queue if not any(key in self.entries for key in s.keys)]:
+                    queue.remove(segment)
+                    self._give_up(segment)
+            self._gone = sum(key not in self.entries for segment in self._main for key in segment.keys)
 
     def _cut_window(self, nbytes: int) -> tuple[memoryview, Segment] | None:
         if self._main_len < 1:

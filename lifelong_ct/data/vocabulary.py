@@ -66,9 +66,9 @@ class Vocabulary:
         Raises:
             LifelongCTError: unknown; the message names the nearest known ones.
         """
-        found = self._names.get(name) or self._names.get(plain(name))
+        found = self._names.get(str(name)) or self._names.get(plain(str(name)))
         if found is None:
-            near = nearest(plain(name), map(plain, self._names))
+            near = nearest(plain(str(name)), map(plain, self._names))
             raise LifelongCTError(f"unknown organ {name!r}", where, f"did you mean {', '.join(near)}?")
         return found
 

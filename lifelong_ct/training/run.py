@@ -320,7 +320,7 @@ class Run:
 
     def _serving(self) -> dict[str, Any]:
         """What a model must be told to predict with."""
-        spacing = self.stream.spacing
+        spacing = self.volumes.spacing
         return {
             "spacing": spacing and list(spacing),
             "roi": list(self.options.evaluation.roi),

@@ -140,6 +140,19 @@ def test_the_bricks_of_a_new_hospital_take_the_place_of_dropped_ones_at_once():
     assert found(cache, keys) > 0.95
 
 
+def test_hospitals_that_come_and_go_take_no_more_memory_than_one():
+    cache = BrickCache(64 * MB, Ledger())
+    sizes = []
+    for hospital in range(12):
+        base = cache.base(f"{hospital}")
+        for brick in range(20):
+            put(cache, base + brick, bytes([hospital]) * (MB // 10))
+        assert look(cache, base) == bytes([hospital]) * (MB // 10)
+        sizes.append(made(cache))
+        cache.drop(f"{hospital}")
+    assert len(set(sizes[1:])) == 1
+
+
 def test_what_a_reader_can_see_is_not_written_again():
     cache = BrickCache(2 * MB, Ledger())
     put(cache, 0, bytes([7]) * 50_000)

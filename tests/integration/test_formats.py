@@ -90,8 +90,9 @@ def two_channels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     layout = manifest(folder, written(folder, "CT+MR", lambda hu: hu, magnitude))
     run(
-        folder, layout, "+stream.channels=2", "strategy=replay", "memory.exemplars=256KiB", "trainer.amp=bf16"
-    )
+        folder, layout, "+stream.channels=2", "strategy=replay", "memory.exemplars=512KiB", "trainer.amp=bf16",
+        "stream.patch=[32,32,32]",  # with 16, the last level has 2 voxels: PyTorch's bf16 gradient is garbage there
+    )  # fmt: skip
     return folder
 
 
@@ -102,7 +103,7 @@ def test_two_channels_reach_store_model_and_exemplars(two_channels: Path) -> Non
     assert first[:, 1].abs().sum() > 0
     assert (state["serving"]["channels"], state["serving"]["modality"]) == (2, "CT+MR")
     shapes = {tuple(row["shape"]) for row in state["strategy"][0]["memory"]["rows"]}
-    assert shapes == {(2, 16, 16, 16)}
+    assert shapes == {(2, 32, 32, 32)}
     for path in two_channels.rglob("*.lctvol"):
         header, _ = read_header(path)
         assert header.shape[0] == 2

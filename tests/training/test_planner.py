@@ -64,7 +64,7 @@ def test_every_demand_by_hand(tmp_path):
     assert rows(found) == {
         ("ram", "brick cache"): 4 * MIB,
         ("ram", "read-ahead queue"): 4 * 8**3 * 3 * (5 + 3 + 1),
-        ("ram", "decoding"): 3 * ((4 << 20) + 32 * 32 * 64 * 6),
+        ("ram", "decoding"): 3 * ((4 << 20) + 16 * 32 * 96 * 6),
         ("disk", "checkpoints"): 2 * (3 * WEIGHTS + 300 + MIB),
         ("disk", "volume store"): int(30**3 * 3 * 0.1),
         ("gpu", "weights, gradients, optimizer"): 4 * WEIGHTS,
