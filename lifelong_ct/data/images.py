@@ -1,4 +1,4 @@
-"""From the numbers of a file to int16 voxels: HU for CT, a scale of its own for what is no CT."""
+"""Scans as int16 voxels, one channel or several on one grid."""
 
 from __future__ import annotations
 
@@ -6,64 +6,50 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from lifelong_ct.data.readers import read_volume
+from lifelong_ct.data.readers.options import Shapes
+from lifelong_ct.data.scales import Scaled, each_modality, to_int16
 from lifelong_ct.data.types import Grid, RawCase, Volume, bad_file
 
-AIR = -1024
-LEAST_RANGE = 500
-"""HU between the darkest and the brightest voxel of a CT scan, at least: windowed or normalised pictures have
-less."""
 
-
-def read_image(paths: Path | Sequence[Path], modality: str = "CT") -> RawCase:
+def read_image(paths: Path | Sequence[Path], modality: str = "CT", shapes: Shapes | None = None) -> RawCase:
     """A scan as int16, one channel `[D, H, W]` or several `[C, D, H, W]` on the grid of the first.
 
+    Args:
+        paths: one per channel.
+        modality: of all channels, or of each such as CT+MR; see `scales.MODALITIES`.
+        shapes: how meshes, points and fields are read.
+
     Raises:
-        DataError: as the reader of the file; or non-finite, implausible-hu; shape-mismatch or
-            geometry-mismatch where channels lie on different grids.
+        DataError: as the reader of the file and `to_int16`; or modality; shape-mismatch or geometry-mismatch
+            where channels lie on different grids.
     """
     files = list(paths) if isinstance(paths, Sequence) else [paths]
-    first = read_volume(files[0])
-    channels = [to_int16(files[0], first, modality)]
-    for path in files[1:]:
-        volume = read_volume(path, first)
+    kinds = each_modality(modality, len(files), str(files[0]))
+    first = read_volume(files[0], shapes=shapes)
+    channels = [_channel(files[0], first, kinds[0])]
+    for path, kind in zip(files[1:], kinds[1:], strict=True):
+        volume = read_volume(path, first, shapes)
         same_grid(path, volume, first)
-        channels.append(to_int16(path, volume, modality))
-    image = channels[0] if len(files) == 1 else np.stack(channels)
+        channels.append(_channel(path, volume, kind))
+    voxels = [image for image, _ in channels]
     return RawCase(
-        image,
+        voxels[0] if len(files) == 1 else np.stack(voxels),
         None,
         first.affine,
         (),
+        scales=() if set(kinds) == {"CT"} else tuple(scale for _, scale in channels),
         original_affine=first.original_affine,
         original_shape=first.original_shape,
     )
 
 
-def to_int16(path: Path, volume: Volume, modality: str) -> npt.NDArray[np.int16]:
-    """One channel as int16 HU; padding below air becomes air.
-
-    Raises:
-        DataError: non-finite, implausible-hu.
-    """
-    voxels = volume.voxels
-    if not np.isfinite(voxels).all():
-        raise bad_file(
-            path, "it has voxels that are no numbers (NaN or infinite)", "non-finite", "export it again"
-        )
-    if modality == "CT":
-        low, high = float(voxels.min()), float(voxels.max())
-        if high - low < LEAST_RANGE:
-            raise bad_file(
-                path,
-                f"its values reach from {low:g} to {high:g}, a CT scan in HU from about -1000 to over 500",
-                "implausible-hu",
-                "export it in HU, neither windowed nor normalised",
-            )
-        voxels = np.clip(voxels, AIR, np.iinfo(np.int16).max)
-    return np.ascontiguousarray(np.rint(voxels)).astype(np.int16)
+def _channel(path: Path, volume: Volume, modality: str) -> Scaled:
+    if volume.modality not in (None, modality):
+        what = f"its header says {volume.modality}, the case {modality}"
+        raise bad_file(path, what, "modality", f"write modality: {volume.modality}, or take the file out")
+    return to_int16(path, volume.voxels, modality)
 
 
 def same_grid(path: Path, volume: Volume, first: Grid) -> None:

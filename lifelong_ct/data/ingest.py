@@ -190,7 +190,7 @@ class Ingest:
             data = self._packed(case, stop)
             if content is not None and not self.store.sources.same(case.files, content):
                 return False
-            self._fitting(lambda: self.store.write(key, data))
+            self._fitting(partial(self.store.write, key, data))
             del data
             trim()  # else the holes that each case leaves in the heap add up
         return True

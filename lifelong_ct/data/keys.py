@@ -11,9 +11,9 @@ from typing import Any
 import xxhash
 
 from lifelong_ct.core.types import Case
-from lifelong_ct.data.bricks import MAGIC
+from lifelong_ct.data.bricks import VERSION
 
-FORMAT = 4
+FORMAT = 5
 """Version of the preprocessing, part of every key: a change makes new volumes."""
 _NOT_VOXELS = ("hospital", "id", "patient", "split", "images", "label", "masks", "licence", "label_kind")
 
@@ -30,7 +30,7 @@ def volume_key(case: Case, spacing: Sequence[float] | None, content: str | None,
         layout: reads the case; its `rules`, if it has some, count.
     """
     parts = {
-        "format": [FORMAT, MAGIC.decode()],
+        "format": [FORMAT, VERSION.decode()],
         "content": content if case.files else ["drawn", case.hospital, case.id],
         "files": [len(case.images), case.label is not None],
         "masks": _masks(case),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from lifelong_ct.core.errors import DataError
+from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.data import bricks
 from lifelong_ct.data.bricks import Corner
 from lifelong_ct.data.volume import BrickCache, StoredVolume
@@ -38,24 +39,31 @@ class SourcedVolume(StoredVolume):
 
     def __init__(self, key: str, path: Path, cache: BrickCache, again: Callable[[], None]) -> None:
         super().__init__(key, path, cache)
-        self._file, self._bricks, self._again = path, cache, again
+        self._again = again
         self._mending, self._mended = threading.Lock(), 0
 
-    def positions(self, organ: str) -> npt.NDArray[np.uint16]:
+    def positions(self, group: str) -> npt.NDArray[np.uint16]:
         """See `StoredVolume`.
 
         Raises:
             DataError: damaged, and its source is gone or has changed.
         """
-        return self._mendable(lambda: super(SourcedVolume, self).positions(organ))
+        return self._mendable(lambda: super(SourcedVolume, self).positions(group))
 
-    def read(self, start: Corner, size: Corner) -> tuple[npt.NDArray[np.int16], np.ndarray]:
+    def read(
+        self,
+        start: Corner,
+        size: Corner,
+        image: npt.NDArray[np.int16] | None = None,
+        label: np.ndarray | None = None,
+        lut: np.ndarray | None = None,
+    ) -> tuple[npt.NDArray[np.int16], np.ndarray]:
         """See `StoredVolume`.
 
         Raises:
             DataError: damaged, and its source is gone or has changed.
         """
-        return self._mendable(lambda: super(SourcedVolume, self).read(start, size))
+        return self._mendable(lambda: super(SourcedVolume, self).read(start, size, image, label, lut))
 
     def mend(self) -> None:
         """Opens the file anew, and makes it again if it is not whole to its last byte. For those who read the file
@@ -81,11 +89,12 @@ class SourcedVolume(StoredVolume):
         with self._mending:
             if self._mended != seen:  # another thread did
                 return
-            if not is_whole(self._file):
+            if not is_whole(self.path):
                 self._again()
-            digest = self.digest
-            self._bricks.drop(self.key)
-            super().__init__(self.key, self._file, self._bricks)
+            digest, closed = self.digest, self.closed
+            self.cache.drop(self.key)
+            super().__init__(self.key, self.path, self.cache)
+            self.closed = closed
             assert self.digest == digest, "the key of a volume is a hash of all that its voxels follow from"
             self._mended += 1
 
@@ -94,12 +103,20 @@ def is_whole(path: Path) -> bool:
     """Whether every byte of a volume's file is as it was written."""
     try:
         header, start = bricks.read_header(path)
-        parts = [(offset, one + two, checksum) for offset, one, two, checksum in header.bricks]
-        parts += [(offset, 6 * count, checksum) for offset, count, checksum in header.positions.values()]
-        for offset, length, checksum in parts:
-            data = bricks.read_range(path, start + offset, length)
-            if xxhash.xxh3_64_hexdigest(data) != checksum:
-                return False
-    except (OSError, DataError):
+        index = bricks.Index(header, _read(path, start, header.index_bytes, header.index))
+        for number, count in enumerate(header.counts):
+            place = start + header.positions_at(number)
+            _read(path, place, 6 * count, int(index.positions[number]))
+        for offset, one, two, _, checksum in index.rows(range(math.prod(header.grid))):
+            _read(path, start + offset, one + two, checksum)
+    except (OSError, LifelongCTError):
         return False
     return True
+
+
+def _read(path: Path, offset: int, nbytes: int, checksum: int) -> memoryview:
+    data = bytearray(nbytes)
+    bricks.read_into(str(path), [(offset, [memoryview(data)])])
+    if xxhash.xxh3_64_intdigest(data) != checksum:
+        raise bricks.damaged(path)
+    return memoryview(data)

@@ -18,7 +18,7 @@ from lifelong_ct.data.admission import Admission
 from lifelong_ct.data.leases import Leases
 from lifelong_ct.data.sourced import SourcedVolume
 from lifelong_ct.data.sources import INDEX, Sources
-from lifelong_ct.data.store_format import claim_folder, refuse_newer
+from lifelong_ct.data.store_format import claim_folder
 from lifelong_ct.data.store_room import StoredFile, full, is_full, on_disk
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.data.volume import BrickCache, StoredVolume
@@ -136,14 +136,11 @@ class VolumeStore:
                 self._use(key, size)
         with suppress(OSError):  # somebody else's file: the time of its last use stays
             os.utime(path)
+        kind = StoredVolume if again is None else partial(SourcedVolume, again=again)
         try:
-            kind = StoredVolume if again is None else partial(SourcedVolume, again=again)
             return kind(key, path, self.cache if cached else self._no_cache)
         except FileNotFoundError as error:
             raise _gone(path) from error
-        except DataError:
-            refuse_newer(path)
-            raise
 
     def evict(self, *keys: str) -> None:
         """Gives volumes up, and deletes those that nobody else uses."""

@@ -9,12 +9,11 @@ from typing import Any
 import xxhash
 
 from lifelong_ct import __version__
-from lifelong_ct.core.errors import DataError, LifelongCTError
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import remove_scratch, write_json
-from lifelong_ct.data.bricks import MAGIC
 
 MARKER = "format.json"
-FORMAT = 4
+FORMAT = 5
 """Of the folder and of its files; an older version refuses a newer number."""
 
 
@@ -38,31 +37,6 @@ def claim_folder(root: Path) -> None:
     if found is None or found["format"] < FORMAT:
         marker: dict[str, Any] = {"format": FORMAT, "by": __version__}
         write_json(root / MARKER, {**marker, "checksum": _checksum(marker)})
-
-
-def refuse_newer(path: Path) -> None:
-    """Looks at the first bytes of a volume that could not be opened.
-
-    Raises:
-        DataError: newer; one flipped bit does not count.
-    """
-    try:
-        with open(path, "rb") as file:
-            magic = file.read(len(MAGIC))
-    except OSError:
-        return
-    digits = magic[len(MAGIC) - 2 :]
-    if magic[:-2] != MAGIC[:-2] or not digits.isdigit() or int(digits) <= int(MAGIC[-2:]):
-        return
-    flipped = sum((a ^ b).bit_count() for a, b in zip(magic, MAGIC, strict=True))
-    if flipped > 1:
-        raise DataError(
-            f"the stored volume {path.stem} was written in format {int(digits)}; lifelong-ct {__version__} reads "
-            f"format {int(MAGIC[-2:])}",
-            str(path),
-            "update lifelong-ct, or set paths.store to another folder",
-            "newer_store",
-        )
 
 
 def _read(path: Path) -> dict[str, Any] | None:

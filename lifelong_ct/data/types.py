@@ -34,12 +34,14 @@ class Volume:
         affine: float64 `[4, 4]`, voxel index → mm.
         original_affine: of the file.
         original_shape: of the file.
+        modality: as the file says; None where it does not.
     """
 
     voxels: npt.NDArray[np.generic]
     affine: npt.NDArray[np.float64]
     original_affine: npt.NDArray[np.float64]
     original_shape: tuple[int, ...]
+    modality: str | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -59,7 +61,7 @@ class RawCase:
         affine: float64 `[4, 4]`, voxel index → mm (RAS+).
         organs: the annotated canonical organs, in the order of `Case.organs`.
         overlaps: sets of organs that share voxels, as positions in `organs`, ascending; nothing is lost where
-            masks overlap.
+            masks overlap. An empty set: nobody knows what these voxels are.
         scales: (slope, offset) per channel: int16 value × slope + offset is what the file says; empty for CT,
             whose voxels are HU.
         original_affine: float64 `[4, 4]` of the file, before reorientation; None for a drawn case.

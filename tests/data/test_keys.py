@@ -10,6 +10,7 @@ from lifelong_ct.data import keys
 from lifelong_ct.data.annotations import Rules
 from lifelong_ct.data.file_layout import FileLayout
 from lifelong_ct.data.keys import volume_key
+from lifelong_ct.data.sources import Sources
 
 
 class Files(FileLayout):
@@ -69,7 +70,7 @@ def test_a_key_follows_all_that_makes_the_voxels(monkeypatch):
     ]
     monkeypatch.setattr(keys, "FORMAT", keys.FORMAT + 1)
     found.append(key())
-    monkeypatch.setattr(keys, "MAGIC", b"LCTVOL99")
+    monkeypatch.setattr(keys, "VERSION", b"99")
     found.append(key())
     assert len(set(found)) == len(found)
     assert all(len(each) == 32 and set(each) <= set("0123456789abcdef") for each in found)
@@ -87,11 +88,15 @@ def test_a_key_follows_nothing_else():
     assert key(replace(MASKED, **names)) == key(MASKED)
 
 
-def test_swapped_masks_are_another_volume():
-    """The content lists files in the order of `Case.files`, so that equal content means equal order."""
-    swapped = replace(MASKED, organs=("spleen", "liver"))
-    assert [path.name for path in swapped.files[1:]] == ["s.nii", "l.nii"]
-    assert key(swapped) != key(MASKED)
+def test_swapped_masks_are_another_volume(tmp_path):
+    """The content lists files in the order of `Case.files`: the same files in another order are another content."""
+    for name in ("ct.nii", "l.nii", "s.nii"):
+        (tmp_path / name).write_text(name)
+    case = replace(MASKED, images=(tmp_path / "ct.nii",), label=tmp_path)
+    swapped = replace(case, masks=dict(zip(case.masks, reversed(case.masks.values()), strict=True)))
+    sources = Sources(tmp_path / "index")
+    found = [volume_key(c, None, sources.content(c.files).digest, LAYOUT) for c in (case, swapped)]
+    assert found[0] != found[1]
 
 
 def test_a_key_follows_which_organ_contains_which():

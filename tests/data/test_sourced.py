@@ -4,6 +4,7 @@ import itertools
 import os
 import threading
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
-from lifelong_ct.data.bricks import read_header
+from lifelong_ct.data.bricks import Index, read_header
 from lifelong_ct.data.ingest import Ingest
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.loader import PatchLoader
@@ -26,7 +27,7 @@ IMAGE = (RNG.integers(-10, 10, SHAPE) * 50).astype(np.int16)
 LABEL = np.zeros(SHAPE, np.uint8)
 LABEL[4:20, 5:22, 6:30], LABEL[25:33, 5:22, 6:30] = 1, 2
 ORGANS = ("liver", "spleen")
-WHERE = ("magic", "length", "checksum", "text", "image", "label", "positions")
+WHERE = ("magic", "length", "checksum", "text", "index", "image", "label", "positions")
 
 
 class Source:
@@ -58,13 +59,15 @@ def make(root: Path, layout, cache: int = 0, **more):
 def places(path: Path, where: str) -> list[int]:
     """Bytes of a part of the file: its first, some in the middle, its last."""
     header, start = read_header(path)
-    offset, one, two, _ = header.bricks[1]
-    first, count, _ = header.positions["spleen"]
+    data = path.read_bytes()[start : start + header.index_bytes]
+    offset, one, two, _, _ = next(row for row in Index(header, data).rows(range(prod(header.grid))) if row[2])
+    first, count = header.positions_at(1), header.counts[1]
     low, high = {
         "magic": (0, 8),
         "length": (8, 16),
         "checksum": (16, 24),
         "text": (24, start),
+        "index": (start, start + header.index_bytes),
         "image": (start + offset, start + offset + one),
         "label": (start + offset + one, start + offset + one + two),
         "positions": (start + first, start + first + 6 * count),

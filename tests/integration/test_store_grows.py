@@ -44,7 +44,9 @@ def test_fifty_hospitals_take_the_disk_of_a_few(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         document = results(only_run(folder))
         assert len(document["experiences"]) == count
-        checkpoints = sum(p.stat().st_size for p in (only_run(folder) / "checkpoints").rglob("*") if p.is_file())
+        checkpoints = sum(
+            p.stat().st_size for p in (only_run(folder) / "checkpoints").rglob("*") if p.is_file()
+        )
         found[count] = {**held(folder), "checkpoints": checkpoints, **document["memory"]["disk"]}
     print(json.dumps(found, indent=1))
     few, many = found[5], found[50]
@@ -94,12 +96,16 @@ def measured(root: Path, count: int, ram: int, workers: int) -> tuple[int, int]:
     done = subprocess.run([sys.executable, "-c", MEASURE, *args], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     peak, reserved = map(int, done.stdout.split())
-    print(f"{count} cases, {ram / MB:.0f} MiB, {workers} threads: {peak / MB:.0f} MiB, {reserved / MB:.0f} reserved")
+    print(
+        f"{count} cases, {ram / MB:.0f} MiB, {workers} threads: {peak / MB:.0f} MiB, {reserved / MB:.0f} reserved"
+    )
     return peak, reserved
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="this system does not tell peaks of memory")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="this system does not tell peaks of memory"
+)
 @pytest.mark.parametrize(("ram", "workers"), [(128, 1), (128, 4), (512, 4)])
 def test_ingest_stays_inside_the_limit_and_is_flat(tmp_path: Path, ram: int, workers: int) -> None:
     """Scans of 192×192×96 voxels, for each of which about 70 MB are reserved: with 128 MiB one is at work, with 512

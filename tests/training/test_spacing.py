@@ -1,6 +1,7 @@
 """`spacing: auto` is fixed by the hospitals of the first experience, and by no other."""
 
 import pytest
+
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.streams.domain_incremental import DomainIncremental
 from lifelong_ct.training.options import Requires
@@ -11,10 +12,17 @@ PHANTOM = {"layout": "phantom", "train": 3, "test": 1, "shape": [16, 16, 16]}
 
 def stream(spacing):
     hospitals = [
-        {"name": name, "scanner": {"spacing": [mm, mm, 2 * mm]}} for name, mm in (("a", 4.0), ("b", 6.0), ("c", 8.0))
+        {"name": name, "scanner": {"spacing": [mm, mm, 2 * mm]}}
+        for name, mm in (("a", 4.0), ("b", 6.0), ("c", 8.0))
     ]
     return DomainIncremental(
-        name="s", organs=["liver"], hospitals=hospitals, common=PHANTOM, patch=[8, 8, 8], steps=1, spacing=spacing
+        name="s",
+        organs=["liver"],
+        hospitals=hospitals,
+        common=PHANTOM,
+        patch=[8, 8, 8],
+        steps=1,
+        spacing=spacing,
     )
 
 

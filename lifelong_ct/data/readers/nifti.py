@@ -1,24 +1,34 @@
-"""Strict reading of NIfTI: a file whose geometry or voxels are not certain is refused, with a reason."""
+"""Strict reading of NIfTI: a file whose geometry or voxels are not certain is refused, with a reason.
+
+The header comes first; what it announces is bounded before anything else is decompressed. Voxels are brought to
+canonical order slab by slab, so that there is one copy of them.
+"""
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
 from pathlib import Path
+from typing import Any
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
-from nibabel.spatialimages import HeaderDataError
+from nibabel.orientations import inv_ornt_aff, io_orientation
+from nibabel.volumeutils import apply_read_scaling
 
+from lifelong_ct.data.readers.nifti_bytes import Bytes, Gzip, opened
+from lifelong_ct.data.readers.nifti_header import LONGEST, Header, parse
 from lifelong_ct.data.types import Grid, Volume, bad_file
 
-LEAST_VOXELS = 2
 MOST_BYTES = 16 << 30
+SPARE = 1 << 20
+"""Bytes that may stand behind the voxels."""
+BOMB_BYTES, BOMB_RATIO = 4 << 30, 500
+"""No scan is so large and at the same time so empty."""
 SUFFIXES = (".nii", ".nii.gz")
-_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+_SLAB, _BLOCK = 8, 8
+_HEAD = 1 << 14
+"""Bytes, compressed or not, that hold a header for sure."""
+
+Array = npt.NDArray[Any]
 
 
 def reads(path: Path) -> bool:
@@ -30,141 +40,110 @@ def grid(path: Path) -> tuple[tuple[int, ...], npt.NDArray[np.float64]]:
     """Voxels per axis and affine, from the header.
 
     Raises:
-        DataError: missing, corrupt, not-3d, too-thin, or a geometry that cannot be trusted.
+        DataError: as `read_volume`, but for the voxels.
     """
-    try:
-        with path.open("rb") as file:
-            data = (gzip.GzipFile(fileobj=file) if path.name.endswith(".gz") else file).read(544)
-    except (OSError, EOFError, zlib.error) as error:
-        raise bad_file(path, f"its header cannot be read: {error}", "corrupt", "copy it again") from error
-    header = _header(path, data)
-    return _shape(path, header), _affine(path, header)
+    header = read_header(path)
+    return header.shape, header.affine
+
+
+def read_header(path: Path) -> Header:
+    """The header alone.
+
+    Raises:
+        DataError: as `grid`.
+    """
+    with opened(path, most=_HEAD) as file:
+        return parse(path, file.read(LONGEST))
 
 
 def read_volume(path: Path, like: Grid | None = None) -> Volume:
     """Voxels and geometry of a `.nii` or `.nii.gz`, checked to the last byte; `like` has no part in it.
 
+    Voxels have the type of the file; scaled ones int16 or float32 where that is exact, else nibabel's type.
+
     Raises:
-        DataError: with a code: missing, not-nifti, corrupt, not-scalar, not-3d, too-thin, no-geometry,
-            geometry-conflict, sheared.
+        DataError: with a code: missing, unreadable, not-a-file, not-nifti, corrupt, too-large, not-scalar,
+            not-3d, too-thin, no-geometry, wrong-units, geometry-conflict, sheared.
     """
-    data = _decompressed(path)
-    header = _header(path, data)
-    shape = _shape(path, header)
-    if header.get_data_dtype().kind not in "iuf":
-        raise bad_file(
-            path, f"its voxels are {header.get_data_dtype()}", "not-scalar", "give one number per voxel"
-        )
-    expected = (
-        int(header["vox_offset"])
-        + int(np.prod(header.get_data_shape(), dtype=np.int64)) * int(header["bitpix"]) // 8
-    )
-    if expected > MOST_BYTES or len(data) < expected:
-        raise bad_file(
-            path,
-            f"it has {len(data)} bytes where its header announces {expected}",
-            "corrupt",
-            "copy it again",
-        )
-    affine = _affine(path, header)
-    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    try:
-        voxels = np.asarray(kind.from_bytes(data).dataobj).reshape(shape)
-    except (HeaderDataError, OSError, ValueError) as error:
-        raise bad_file(
-            path, f"its voxels cannot be read: {error}", "corrupt", "copy or export it again"
-        ) from error
-    turn = io_orientation(affine)
+    with opened(path) as file:
+        head = file.read(LONGEST)
+        header = parse(path, head)
+        _check_size(path, header, file)
+        turn = io_orientation(header.affine)
+        voxels = _voxels(file, head, header, turn)
+        file.finish(SPARE)
     return Volume(
-        np.ascontiguousarray(apply_orientation(voxels, turn)),
-        affine @ inv_ornt_aff(turn, shape),
-        affine,
-        tuple(header.get_data_shape()),
+        voxels, header.affine @ inv_ornt_aff(turn, header.shape), header.affine, header.original_shape
     )
 
 
-def _decompressed(path: Path) -> bytes:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise bad_file(path, f"it cannot be read: {error.strerror}", "missing", "check the path") from error
-    if not path.name.endswith(".gz"):
-        return raw
-    try:
-        return _streamed(path, raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise bad_file(
-            path, f"it is not whole: {error}", "corrupt", "copy it again from its source"
-        ) from error
+def _check_size(path: Path, header: Header, file: Bytes) -> None:
+    announced = header.nbytes
+    if announced > file.most:
+        what = f"its header announces {announced} bytes, {file.size} in the file cannot hold them"
+        raise bad_file(path, what, "corrupt", "copy it again")
+    bomb = isinstance(file, Gzip) and announced > max(BOMB_BYTES, BOMB_RATIO * file.size)
+    if announced > MOST_BYTES or bomb:
+        what = f"its header announces {announced} bytes in a file of {file.size}"
+        raise bad_file(path, what, "too-large", "crop it, or save it in a smaller type")
 
 
-def _streamed(path: Path, raw: bytes) -> bytes:
-    """Decompresses up to what the header announces, so that a bomb does not fill the memory."""
-    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
-        head = file.read(544)
-        header = _header(path, head)
-        voxels = int(np.prod(header.get_data_shape(), dtype=np.int64))
-        announced = int(header["vox_offset"]) + voxels * int(header["bitpix"]) // 8
-        rest = file.read(max(0, min(announced, MOST_BYTES) - len(head)))
-        if file.read(1 << 20) and file.read(1):
-            raise OSError("there is more than its header announces")
-    return head + rest
+def _voxels(file: Bytes, head: bytes, header: Header, turn: Array) -> Array:
+    """In canonical order, C-contiguous."""
+    early = head[header.offset :]  # the head of a short NIfTI-1 header reaches into the voxels
+    file.skip(header.offset - len(head))
+    x, y, z = header.shape
+    raw = np.empty((x, y, min(_SLAB, z)), header.dtype, order="F")
+    out: Array | None = None
+    for start in range(0, z, _SLAB):
+        slab = raw[..., : min(_SLAB, z - start)]
+        buffer = memoryview(slab.reshape(-1, order="F").view(np.uint8))  # type: ignore[arg-type]
+        known = min(len(early), len(buffer))
+        buffer[:known], early = early[:known], early[known:]
+        file.fill(buffer[known:])
+        scaled = _scaled(slab, header)
+        out = _room(out, scaled.dtype, header.shape, turn, start)
+        _put(_as_in_file(out, turn)[..., start : start + _SLAB], scaled)
+    assert out is not None
+    return out
 
 
-def _header(path: Path, data: bytes) -> nib.Nifti1Header:
-    for size, kind in _HEADERS.items():
-        for order in ("<", ">"):
-            if len(data) >= size and int.from_bytes(data[:4], "little" if order == "<" else "big") == size:
-                try:
-                    header = kind(data[:size], endianness=order, check=True)
-                    header.get_data_dtype()
-                    header.get_slope_inter()
-                    return header
-                except (HeaderDataError, ValueError, KeyError) as error:
-                    raise bad_file(
-                        path, f"its header is damaged: {error}", "corrupt", "export it again"
-                    ) from error
-    raise bad_file(path, "it has no NIfTI header", "corrupt", "copy it again from its source")
+def _scaled(slab: Array, header: Header) -> Array:
+    """As nibabel scales, in the narrowest of int16 and float32 that is exact."""
+    if (header.slope, header.intercept) == (1.0, 0.0):
+        return slab
+    with np.errstate(all="ignore"):
+        wide = apply_read_scaling(slab, np.float64(header.slope), np.float64(header.intercept))
+        for kind in (np.int16, np.float32):
+            narrow = wide.astype(kind)
+            if (narrow == wide).all():
+                return narrow
+    return wide
 
 
-def _shape(path: Path, header: nib.Nifti1Header) -> tuple[int, int, int]:
-    shape = tuple(int(n) for n in header.get_data_shape())
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) != 3:
-        raise bad_file(path, f"its shape is {shape}", "not-3d", "give one 3D volume per file")
-    if min(shape) < LEAST_VOXELS:
-        raise bad_file(path, f"its shape is {shape}", "too-thin", "give a volume of several slices")
-    return shape
+def _room(
+    out: Array | None, dtype: np.dtype[Any], shape: tuple[int, int, int], turn: Array, filled: int
+) -> Array:
+    """The volume, in a type that holds what is in it and what comes; native byte order."""
+    native = dtype.newbyteorder("=")
+    if out is None:
+        turned = [shape[i] for i in np.argsort(turn[:, 0])]
+        return np.empty(turned, native)
+    kind = np.result_type(out.dtype, native)
+    if kind == out.dtype:
+        return out
+    wider = np.empty(out.shape, kind)
+    _as_in_file(wider, turn)[..., :filled] = _as_in_file(out, turn)[..., :filled]
+    return wider
 
 
-def _affine(path: Path, header: nib.Nifti1Header) -> npt.NDArray[np.float64]:
-    forms = []
-    if int(header["sform_code"]) > 0:
-        forms.append(np.asarray(header.get_sform(), np.float64))
-    if int(header["qform_code"]) > 0:
-        try:
-            forms.append(np.asarray(header.get_qform(), np.float64))
-        except (HeaderDataError, ValueError) as error:
-            raise bad_file(
-                path, f"its qform is invalid: {error}", "geometry-conflict", "export it again"
-            ) from error
-    affine = forms[0] if forms else np.zeros((4, 4))
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or (spacing < 1e-3).any() or abs(np.linalg.det(affine)) < 1e-9:
-        raise bad_file(
-            path, "it does not say how it lies in space", "no-geometry", "export it with its geometry"
-        )
-    directions = affine[:3, :3] / spacing
-    if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-2:
-        raise bad_file(
-            path, "its axes are not at right angles (gantry tilt?)", "sheared", "resample it upright"
-        )
-    if len(forms) == 2:
-        corner = np.array([*header.get_data_shape()[:3], 1.0])[:4]
-        apart = max(np.abs((forms[0] - forms[1]) @ v).max() for v in (corner, np.array([0, 0, 0, 1.0])))
-        if apart > 0.5 * spacing.min() or np.abs(forms[0] - forms[1])[:3, :3].max() > 1e-2 * spacing.max():
-            raise bad_file(
-                path, "its sform and qform disagree", "geometry-conflict", "mend the one that is wrong"
-            )
-    return affine
+def _as_in_file(out: Array, turn: Array) -> Array:
+    """A view of canonical voxels with the axes of the file: the inverse of nibabel's `apply_orientation`."""
+    view = out.transpose([int(axis) for axis in turn[:, 0]])
+    return view[tuple(slice(None, None, int(flip)) for flip in turn[:, 1])]
+
+
+def _put(target: Array, slab: Array) -> None:
+    """Copies in blocks along the first axis: a whole slab against the grain misses the cache at every voxel."""
+    for x in range(0, slab.shape[0], _BLOCK):
+        target[x : x + _BLOCK] = slab[x : x + _BLOCK]
