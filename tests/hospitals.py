@@ -34,10 +34,13 @@ class NoiseLayout:
     Args:
         hospital: its name.
         train, test: edge of each case in voxels.
+        channels: of each case.
     """
 
-    def __init__(self, hospital: str, train: Sequence[int] = (16,), test: Sequence[int] = (16,)) -> None:
-        self.hospital, self.edges = hospital, {"train": train, "test": test}
+    def __init__(
+        self, hospital: str, train: Sequence[int] = (16,), test: Sequence[int] = (16,), channels: int = 1
+    ) -> None:
+        self.hospital, self.edges, self.channels = hospital, {"train": train, "test": test}, channels
         self.loads: list[str] = []
 
     def cases(self) -> Iterator[Case]:
@@ -51,14 +54,15 @@ class NoiseLayout:
                     split,  # type: ignore[arg-type]
                     ("liver", "spleen"),
                     label_kind="synthetic",
-                    params={"shape": [n, n, n]},
+                    params={"shape": [n, n, n], "channels": self.channels},
                 )
 
     def load(self, case: Case) -> RawCase:
         self.loads.append(case.id)
         rng = np.random.default_rng([*case.id.encode()])
         shape = tuple(case.params["shape"])
-        image = rng.integers(-1000, 1000, shape).astype(np.int16)
+        several = () if self.channels == 1 else (self.channels,)
+        image = rng.integers(-1000, 1000, (*several, *shape)).astype(np.int16)
         label = np.zeros(shape, np.uint8)
         for value in range(1, len(case.organs) + 1):
             label[4 * value : 4 * value + 3, 2:6, 2:6] = value

@@ -48,6 +48,13 @@ def write(root: Path, rows: Mapping[str, Any]) -> Path:
     return manifest
 
 
+def add(root: Path, *rows: Mapping[str, Any]) -> None:
+    """Further rows of a manifest, whose files may be anything."""
+    content = json.loads((root / "manifest.json").read_text())
+    content["cases"] += rows
+    (root / "manifest.json").write_text(json.dumps(content))
+
+
 def hospital(root: Path) -> Path:
     """One training and one test case with ordinary names; the manifest."""
     return write(root, {split: entry(f"{split}-case", split) for split in ("train", "test")})

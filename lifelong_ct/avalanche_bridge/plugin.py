@@ -24,6 +24,7 @@ class StrategyContext:
         sharing: hospital → forbid, features or patches.
         hospitals: name of each experience's hospital, in order.
         new_model: builds a model like the run's, on its device, with a head of width 1.
+        channels: of a patch.
     """
 
     seed: int
@@ -34,6 +35,7 @@ class StrategyContext:
     sharing: dict[str, str]
     hospitals: list[str]
     new_model: Callable[[], Any]
+    channels: int = 1
 
 
 class StrategyPlugin(SupervisedPlugin):

@@ -23,8 +23,6 @@ from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
 from lifelong_ct.core.errors import LifelongCTError
 
 _JSON = (str, int, float, bool, type(None))
-_VOXEL_BYTES = 3
-"""int16 voxel and uint8 code."""
 
 
 def adopt(plugin: SupervisedPlugin) -> StrategyPlugin:
@@ -146,8 +144,8 @@ class StockAGEM(StockPlugin):
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         keeping = [h for h in self.context.hospitals if self.context.sharing.get(h) == "patches"]
-        voxels = math.prod(self.context.patch)
-        total = len(keeping) * self.plugin.patterns_per_experience * voxels * _VOXEL_BYTES
+        patch = math.prod(self.context.patch) * (2 * self.context.channels + 1)  # int16 each, uint8 codes
+        total = len(keeping) * self.plugin.patterns_per_experience * patch
         return {"ram": total, "exemplars": total}
 
     def state_dict(self) -> dict[str, Any]:

@@ -27,6 +27,16 @@ def need(args: list[str], key: str, what: str) -> str:
     return value
 
 
+def none_left(args: list[str]) -> None:
+    """Refuses what no verb has taken.
+
+    Raises:
+        LifelongCTError: an argument is left.
+    """
+    if args:
+        raise LifelongCTError(f"{args[0]!r} is not understood", "the command line", "lifelong-ct --help")
+
+
 def newest_checkpoint(text: str) -> Path:
     """A checkpoint folder: the one given, or the newest of the run folder given.
 

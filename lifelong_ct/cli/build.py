@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.cli import privacy
 from lifelong_ct.cli.compose import plain
 from lifelong_ct.cli.instantiate import build
+from lifelong_ct.cli.telling import cause, told
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.identity import Identity, Redactor
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.data.sampling import SamplingPolicy
 from lifelong_ct.streams.domain_incremental import DomainIncremental
 from lifelong_ct.training.options import (
     DataOptions,
@@ -38,6 +39,7 @@ class Blueprint:
 
     def __init__(self, config: DictConfig, command: list[str]) -> None:
         self.values = plain(config)
+        privacy.check_form(self.values)
         paths = self.values["paths"]
         self.seed = _whole(self.values["seed"], "seed")
         self.identity = Identity(Path(paths["state"]))
@@ -57,9 +59,15 @@ class Blueprint:
 
     def stream(self) -> DomainIncremental:
         """Indexes the hospitals."""
-        stream = build(self.values["stream"], "stream")
+        on_bad = self.values["data"].get("on_bad", "error")
+        extra = {} if on_bad == "error" else {"on_bad": on_bad}  # a stream of somebody else's may not know it
+        stream = build(self.values["stream"], "stream", **extra)
         for hospital in (*stream.hospitals, *stream.unseen):
-            for case in (*hospital.train, *hospital.test):
+            for case in (
+                *hospital.train,
+                *hospital.test,
+                *(bad.case for bad in hospital.skipped if bad.case),
+            ):
                 root = getattr(hospital.layout, "root", None)
                 self.redact.hide_case(case, self.identity.of(case), root)
         return stream
@@ -106,7 +114,19 @@ class Blueprint:
             config_hash=self.hash,
             command=self.command,
             group=values.get("group"),
+            sampling=self._sampling(),
+            name=self.name,
         )
+
+    def _sampling(self) -> SamplingPolicy:
+        policy = build(self.values["sampling"], "sampling")
+        if not callable(getattr(policy, "centre", None)):
+            raise LifelongCTError(
+                f"{type(policy).__name__} is no sampling policy",
+                "sampling._target_",
+                "give it centre(volume, rng); see lifelong_ct.data.sampling.policy.SamplingPolicy",
+            )
+        return policy
 
     def _plugins(self) -> list[SupervisedPlugin]:
         plugins = build(self.values["strategy"].get("plugins") or [], "strategy.plugins")
@@ -118,27 +138,6 @@ class Blueprint:
                     "derive it from lifelong_ct.avalanche_bridge.plugin.StrategyPlugin",
                 )
         return plugins
-
-
-def told(error: Exception, redact: Callable[[str], str], where: str) -> LifelongCTError:
-    """What a log may show of an error: terminals of batch jobs are log files."""
-    if isinstance(error, LifelongCTError):
-        hint = "; `lifelong-ct verify` shows real names" if redact(str(error)) != str(error) else ""
-        shown = LifelongCTError(redact(error.what), redact(error.where), redact(error.fix) + hint)
-        shown.exit_code = error.exit_code
-        return shown
-    bug = LifelongCTError(
-        redact(f"{type(error).__name__}: {error}"),
-        where,
-        "this is unexpected: HYDRA_FULL_ERROR=1 shows where it happened (and private paths)",
-    )
-    bug.exit_code = 1
-    return bug
-
-
-def cause(error: Exception) -> Exception | None:
-    """The error where its traceback is wanted."""
-    return error if os.environ.get("HYDRA_FULL_ERROR") == "1" else None
 
 
 def build_if(value: Any, where: str) -> Any:

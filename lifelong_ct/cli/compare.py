@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lifelong_ct.cli.arguments import need, take
+from lifelong_ct.cli.arguments import need, none_left, take
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.evaluation.statistics import Interval, bootstrap_interval
@@ -21,8 +21,9 @@ def main(args: Sequence[str]) -> int:
     -margin. With a single shared case there is no interval and the difference itself is taken.
     """
     rest = list(args)
-    margin = float(take(rest, "margin") or 0.05)
+    margin = _margin(take(rest, "margin") or "0.05")
     old, new = (_matrix(need(rest, key, "RUN_FOLDER")) for key in ("old", "new"))
+    none_left(rest)
     table = Table("hospital", "organ", "difference", "95 % interval", "cases", "verdict")
     worse = 0
     for hospital in new.hospitals:
@@ -44,6 +45,18 @@ def main(args: Sequence[str]) -> int:
 def _difference(old: ResultMatrix, new: ResultMatrix, hospital: str, organ: str) -> Interval:
     before, after = (m.cases(m.last, hospital, organ) for m in (old, new))
     return bootstrap_interval([after[case] - before[case] for case in sorted(before.keys() & after.keys())])
+
+
+def _margin(text: str) -> float:
+    try:
+        margin = float(text)
+    except ValueError:
+        margin = -1.0
+    if not 0 <= margin <= 1:
+        raise LifelongCTError(
+            f"margin={text!r}", "the command line", "write a difference in Dice, such as 0.05"
+        )
+    return margin
 
 
 def _matrix(folder: str) -> ResultMatrix:

@@ -82,7 +82,14 @@ def hydra(request: Request) -> Iterator[Hydra]:
     except OverrideParseException as error:
         key = error.override.split("=")[0]
         raise LifelongCTError(_shorten(str(error)), key, "write key=value, quoted where needed") from error
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        yaml.YAMLError,
+        ValueError,
+        OSError,
+        RecursionError,
+    ) as error:
         raise LifelongCTError(
             _shorten(str(error)), "the configuration", "lifelong-ct --help lists keys and choices"
         ) from error

@@ -58,7 +58,10 @@ def first_comment(group: str, choice: str) -> str:
 
 
 def _plugin_folder(name: str, package: str) -> Path:
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # a package inside one that is not there
+        spec = None
     for location in (spec.submodule_search_locations or ()) if spec else ():
         if (folder := Path(location) / "conf").is_dir():
             return folder

@@ -25,6 +25,8 @@ PACKAGES = (
     "numpy",
     "blosc2",
     "nibabel",
+    "pydicom",
+    "trimesh",
 )
 ROOM = 10 << 30
 """Free bytes below which a first real hospital may not fit."""

@@ -10,29 +10,35 @@ from collections.abc import Sequence
 
 from lifelong_ct import __version__
 from lifelong_ct.cli.help import VERBS, text
+from lifelong_ct.cli.telling import of_command_line
 from lifelong_ct.core.errors import LifelongCTError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; the exit code: 0 done, 1 a bug of ours or a failed job, 2 something the user can mend."""
     args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(list(args))
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        shown = of_command_line(error, args)
+        print(f"error: {shown}", file=sys.stderr)
+        return shown.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+
+
+def _run(args: list[str]) -> int:
     if {"-h", "--help"} & set(args):
         print(text())
         return 0
     if "--version" in args:
         print(f"lifelong-ct {__version__}")
         return 0
-    try:
-        verb = _verb(args)
-        return importlib.import_module(f"lifelong_ct.cli.{verb}").main(args)
-    except LifelongCTError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+    verb = _verb(args)
+    return importlib.import_module(f"lifelong_ct.cli.{verb}").main(args)
 
 
 def _verb(args: list[str]) -> str:

@@ -62,7 +62,9 @@ def seconds_per_step(options: RunOptions) -> float:
     the strategy's own work."""
     model = options.new_model()
     model.grow(1 + len(options.stream.label_space.organs))  # type: ignore[operator]
-    x = torch.zeros((options.trainer.batch_size, 1, *options.stream.patch), dtype=torch.int16)
+    x = torch.zeros(
+        (options.trainer.batch_size, options.stream.channels, *options.stream.patch), dtype=torch.int16
+    )
     for _ in range(2):
         start = time.perf_counter()
         for _ in range(options.trainer.accumulate):

@@ -12,11 +12,10 @@ from lifelong_ct.reporting.text import shown_path
 
 
 def main(args: Sequence[str]) -> int:
-    """Builds the comparison of `paths.runs`, or of the folders given as arguments."""
-    folders = [Path(arg) for arg in args if "=" not in arg and not arg.startswith("-")]
-    if not folders:
-        request = compose.parse(args)
-        folders = [Path(compose.compose(request).paths.runs)]
+    """Builds the comparison of `paths.runs`, or of the folders that are the only arguments."""
+    folders = [Path(arg) for arg in args]
+    if not folders or any(arg.startswith("-") or "=" in arg for arg in args):
+        folders = [Path(compose.compose(compose.parse(args)).paths.runs)]
     for folder in folders:
         print(shown_path(write_report(folder), sys.stdout.isatty()))
     return 0

@@ -41,20 +41,23 @@ def train(config: DictConfig, command: list[str]) -> dict[str, Any]:
     Raises:
         LifelongCTError: redacted, whatever went wrong.
     """
-    from lifelong_ct.cli.build import Blueprint, cause, told
+    from lifelong_ct.cli.build import Blueprint
+    from lifelong_ct.cli.telling import cause, told
     from lifelong_ct.reporting.run_folder import PAGE
     from lifelong_ct.training.folder import claimed, finished
 
     redact: Callable[[str], str] = str
     where = "the configuration"
     try:
-        redact = privacy.without_paths(compose.plain(config))
+        values = compose.plain(config)
+        privacy.check_form(values)
+        redact = privacy.without_paths(values)
         blueprint = Blueprint(config, command)
-        redact, where = blueprint.redact, f"run {blueprint.folder.name}"
+        redact, where = blueprint.redact, f"run {blueprint.name}"
         results = finished(blueprint.folder, blueprint.hash)
         if results is not None:
             page = shown_path(blueprint.folder / PAGE, sys.stdout.isatty())
-            print(f"{blueprint.folder.name} is finished already: {page}")
+            print(f"{blueprint.name} is finished already: {page}")
             return results
         with claimed(blueprint.folder):
             return _train(blueprint)
@@ -83,7 +86,7 @@ def _failure(blueprint: Blueprint, error: Exception) -> dict[str, Any]:
     """The last event of a run that never began."""
     text = blueprint.redact(str(error) if isinstance(error, LifelongCTError) else repr(error))
     run = {
-        "name": blueprint.folder.name,
+        "name": blueprint.name,
         "strategy": blueprint.strategy,
         "stream": blueprint.values["stream"]["name"],
         "seed": blueprint.seed,
@@ -100,6 +103,8 @@ def _sweep(request: compose.Request) -> int:
 
     outcomes = compose.sweep(request, partial(_job, group=group_of(request.overrides)))
     for folder in sorted({outcome["runs"] for outcome in outcomes}):
+        if not Path(folder).is_dir():  # its jobs have said why
+            continue
         print(f"\ncomparison: {shown_path(write_report(Path(folder)), sys.stdout.isatty())}")
     failed = [outcome["name"] for outcome in outcomes if outcome["status"] == "failed"]
     for name in failed:

@@ -15,7 +15,8 @@ import xxhash
 
 from lifelong_ct.core.errors import LifelongCTError
 
-_SCRATCH = ".tmp-"
+SCRATCH = ".tmp-"
+"""What is being written is called so until it is whole."""
 
 
 def _umask() -> int:
@@ -36,7 +37,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_SCRATCH, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=SCRATCH, dir=path.parent)
     except OSError as error:
         raise unwritable(path.parent, error) from error
     try:
@@ -91,7 +92,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=path.parent))
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=path.parent))
     except OSError as error:
         raise unwritable(path.parent, error) from error
     try:
@@ -114,7 +115,7 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 def remove_scratch(folder: Path) -> None:
     """Deletes what a killed process left half-written in a folder that nobody else writes to."""
-    for left in folder.glob(f"{_SCRATCH}*"):
+    for left in folder.glob(f"{SCRATCH}*"):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
@@ -126,7 +127,7 @@ def _swap(new: Path, path: Path) -> None:
     if not path.exists():
         os.replace(new, path)
         return
-    aside = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=path.parent))
+    aside = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=path.parent))
     try:
         os.replace(path, aside / "old")
         try:

@@ -35,6 +35,11 @@ def give_back() -> None:
     """Hands freed heap pages back to the system (glibc). Without it the holes that an experience leaves add
     up over a long stream."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """The same without looking for garbage first: for who holds none, and has no time."""
     _libc("malloc_trim", 0)
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
+import unicodedata
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import write_bytes
+from lifelong_ct.core.paths import is_remote, is_url, open_path, private_words, spellings
 from lifelong_ct.core.types import Case
 
 KEY_FILE = "identity.key"
@@ -38,7 +44,12 @@ class Identity:
         if not path.exists():
             write_bytes(path, secrets.token_hex(32).encode())
             path.chmod(0o600)
-        key = path.read_bytes().strip()
+        try:
+            key = path.read_bytes().strip()
+        except OSError as error:
+            raise LifelongCTError(
+                f"the key of the pseudonyms cannot be read: {error.strerror}", str(path), "check paths.state"
+            ) from error
         if len(key) < 32:
             raise LifelongCTError(
                 "the key of the pseudonyms is damaged", str(path), "restore it from a backup"
@@ -61,7 +72,8 @@ class Redactor:
     Below a hidden folder everything up to the end of the path goes, also across spaces as far as a path can
     be told from the sentence around it: up to the closing quote; unquoted, as long as a further `/` or the
     extension of a data file follows; after `where:`, to the end of the line. Identifiers of six characters
-    or more are found inside longer words too, shorter ones as whole words. Organs, names of hospitals, words
+    or more are found inside longer words too, shorter ones as whole words; in upper and lower case, composed or
+    decomposed (Unicode NFC, NFD), and as `repr`, JSON or a URL write them. Organs, names of hospitals, words
     that any data set uses, and numbers of fewer than five digits are no identifiers.
 
     Args:
@@ -76,11 +88,15 @@ class Redactor:
         self._ready: tuple[re.Pattern[str] | None, WordIndex] | None = None
 
     def hide_root(self, root: str | os.PathLike[str], name: str) -> None:
-        """Hides a folder and what stands below it, as `<name>`. A relative one of a single word, such as
-        `data`, is hidden where something stands below it: alone it is a word."""
-        for path in {str(root), str(Path(root).absolute()), str(Path(root).resolve())}:
+        """Hides a folder or URL and what stands below it, as `<name>`. A relative one of a single word, such as
+        `data`, is hidden where something stands below it: alone it is a word. Of a URL its user, password and
+        host are hidden everywhere."""
+        if is_url(root):
+            self.hide_words((word, f"<{name}>") for word in private_words(str(root)))
+        for path in _places(root):
             if path.strip("./"):
-                self._roots[path.rstrip("/")] = f"<{name}>"
+                for spelt in _spellings(path.rstrip("/")):
+                    self._roots[_folded(spelt)] = f"<{name}>"
         self._ready = None
 
     def hide_words(self, words: Iterable[tuple[str, str]]) -> None:
@@ -116,11 +132,11 @@ class Redactor:
         """
         self._public.update(word.lower() for word in (case.hospital, *case.organs))
         self.hide_words((word, pseudonym) for word in (case.id, case.patient))
-        for path in (case.image, case.label):
-            if path is not None:
-                self.hide_path(path, case.patient, pseudonym, root)
+        for path in (*case.images, *filter(None, [case.label])):
+            self.hide_path(path, case.patient, pseudonym, root)
 
     def __call__(self, text: str) -> str:
+        text = unicodedata.normalize("NFC", text)
         if self._ready is None:
             self._ready = self._prepare()
         roots, words = self._ready
@@ -129,7 +145,8 @@ class Redactor:
     def _prepare(self) -> tuple[re.Pattern[str] | None, WordIndex]:
         own = {word: entry[1] for word, entry in self._parts.items() if entry is not None}
         words = {word: name for word, name in {**own, **self._words}.items() if self._identifies(word)}
-        return _roots_pattern(self._roots), WordIndex(words)
+        spelt = {spelling: name for word, name in words.items() for spelling in _spellings(word)}
+        return _roots_pattern(self._roots), WordIndex(spelt)
 
     def _identifies(self, word: str) -> bool:
         enough = 5 if word.isdigit() else 3
@@ -137,29 +154,31 @@ class Redactor:
 
     def _without_roots(self, text: str, roots: re.Pattern[str]) -> str:
         done, position = [], 0
-        while match := roots.search(text, position):
+        folded = _folded(text)
+        while match := roots.search(folded, position):
             done += [text[position : match.start()], self._roots[match[0]]]
             position = _end_of_path(text, match.start(), match.end())
         return "".join([*done, text[position:]])
 
 
 class WordIndex:
-    """Finds many words in a text at once: its time does not depend on how many there are.
+    """Finds many words in a text at once, in upper and lower case: its time does not depend on how many there are.
 
     Args:
         names: word → what takes its place; the longest word that fits wins.
     """
 
     def __init__(self, names: Mapping[str, str]) -> None:
-        self._names = dict(names)
+        self._names = {_folded(word): name for word, name in names.items()}
         self._lengths = sorted({len(word) for word in names}, reverse=True)
-        self._starts = {word[:3] for word in names}
+        self._starts = {word[:3] for word in self._names}
 
     def replace(self, text: str) -> str:
         """The text with every word replaced."""
         done, last, i = [], 0, 0
+        folded = _folded(text)
         while i < len(text):
-            word = self._at(text, i) if text[i : i + 3] in self._starts else None
+            word = self._at(folded, i) if folded[i : i + 3] in self._starts else None
             if word is not None:
                 done += [text[last:i], self._names[word]]
                 last = i + len(word)
@@ -175,6 +194,28 @@ class WordIndex:
         return None
 
 
+def _folded(text: str) -> str:
+    """Lower case, of the same length: a letter whose lower case is longer stays as it is."""
+    if text.isascii():
+        return text.lower()
+    return "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
+
+
+def _spellings(word: str) -> set[str]:
+    """A text as itself, and as `repr`, JSON and URLs write it."""
+    word = unicodedata.normalize("NFC", word)
+    forms = {word}
+    for form in (word, unicodedata.normalize("NFD", word)):
+        escaped = form.encode("unicode_escape").decode()
+        forms |= {
+            escaped,
+            escaped.replace("'", "\\'"),
+            json.dumps(form)[1:-1],
+            quote(form, errors="surrogateescape"),
+        }
+    return forms
+
+
 def _stands_alone(text: str, i: int, word: str) -> bool:
     before, after = text[i - 1 : i], text[i + len(word) : i + len(word) + 1]
     if word.isdigit() and (before == "." or after == "."):  # a decimal number, unless a file name
@@ -183,12 +224,24 @@ def _stands_alone(text: str, i: int, word: str) -> bool:
     return not before.isalnum() and not after.isalnum()
 
 
-def _below(path: Path, root: str | os.PathLike[str] | None) -> tuple[str, ...]:
+def _below(path: Path, root: Any) -> tuple[str, ...]:
     if root is not None:
-        for base in (Path(root), Path(root).absolute(), Path(root).resolve()):
-            if path.is_relative_to(base):
-                return path.relative_to(base).parts
+        for base in _bases(root, os.getcwd()):
+            if path.parts[: len(base.parts)] == base.parts:
+                return path.parts[len(base.parts) :]
     return path.parts[-2:]
+
+
+@lru_cache(maxsize=64)
+def _bases(root: Any, _cwd: str) -> tuple[Path, ...]:
+    """Asked for every file of a hospital: to resolve a folder takes longer than all the rest. What it gives
+    depends on the current folder."""
+    path = open_path(root) if isinstance(root, str) else root
+    return (path,) if is_remote(path) else (path, path.absolute(), path.resolve())
+
+
+def _places(root: Any) -> set[str]:
+    return spellings(str(root)) if is_url(root) else {str(base) for base in _bases(root, os.getcwd())}
 
 
 def _roots_pattern(roots: Iterable[str]) -> re.Pattern[str] | None:
@@ -224,8 +277,8 @@ _CLOSING = {quote: re.compile(rf"{quote}(?!\w)") for quote in ("'", '"')}
 _RUN = re.compile(r"(?:[^\s'\"]|['\"](?=\w))*")
 _EXTENSION = r"\.(?:nii|gz|mha|mhd|nrrd|dcm|npy|npz|json|csv|ya?ml|txt|zip|pt|safetensors)"
 _FILE = re.compile(_EXTENSION + r"[.,;:)\]}]*$", re.IGNORECASE)
-_WORD = r" +(?![/<(])[^\s'\"=]"
-_ACROSS_SPACES = re.compile(
-    rf"(?:{_WORD}+)*?{_WORD}*(?:/[^\s'\"]*|{_EXTENSION}(?![A-Za-z0-9])[^\s'\"]*)", re.IGNORECASE
-)
-_WHERE = re.compile(r"where: *$")
+_LETTER = r"(?:[^\s'\"=]|'(?=\w))"
+_WORD = rf" +(?![/<]){_LETTER}"
+_REST = rf"/(?:[^\s'\"]|['\"](?=\w))*|{_EXTENSION}(?![A-Za-z0-9])[^\s'\"]*"
+_ACROSS_SPACES = re.compile(rf"(?:{_WORD}{_LETTER}*)*?{_WORD}{_LETTER}*?(?:{_REST})", re.IGNORECASE)
+_WHERE = re.compile(r"where: [^\n]*$")

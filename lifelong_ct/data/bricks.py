@@ -4,209 +4,300 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
-from collections.abc import Iterator
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import blosc2
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from lifelong_ct.core.errors import DataError
+from lifelong_ct.data.types import RawCase, local_ids
+from lifelong_ct.data.uncached import Runs, opened, read_runs
 
-MAGIC = b"LCTVOL02"
-SMALL = 96
-"""Volumes up to this many voxels per axis use bricks of 32, larger ones of 64."""
+FAMILY, VERSION = b"LCTVOL", b"04"
+BRICK = (16, 32, 96)
+"""Voxels per axis, about: see `brick_shape`."""
 POSITIONS = 2048
 """Most voxel positions kept per organ."""
+_PREFIX = 24
+_ROW = np.dtype([("image", "<u4"), ("label", "<u4"), ("constant", "<u2"), ("check", "<u8")])
+"""A brick: bytes of its image and labels (0: all have the value `constant`), xxh3-64 of both."""
 _IMAGE: dict[str, Any] = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
-_LABEL: dict[str, Any] = {"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1}
+_LABEL: dict[str, Any] = {"codec": blosc2.Codec.LZ4HC, "clevel": 9, "nthreads": 1}
+blosc2.set_releasegil(True)  # off by default: threads would decompress one after the other
 
 Corner = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
-    """What is known of a volume without reading its voxels.
+    """What is known of a volume without reading its voxels; it is kept for every volume, so it is small.
 
     Attributes:
         shape: `(C, D, H, W)`.
         brick: voxels per axis of a brick.
         label_dtype: numpy name.
-        organs: annotated organs; label value i is `organs[i - 1]`.
-        affine: `[4][4]`, voxel index → mm.
+        organs: annotated organs.
+        overlaps, scales: see `RawCase`, as the label's values.
+        affine: 16 numbers, voxel index → mm, row by row.
         digest: xxh3-128 of voxels, labels and organs.
-        bricks: per brick: offset, bytes of the image, bytes of the label, xxh3-64 of both.
-        positions: organ → offset and number of its positions, xxh3-64 of them.
+        counts: number of positions per group, see `groups`.
+        voxels: how many voxels each group really has.
+        top: the highest label.
+        index: xxh3-64 of the index.
+        nbytes: bytes that follow the header in the file.
+        grid: bricks per axis.
     """
 
     shape: tuple[int, int, int, int]
-    brick: int
+    brick: Corner
     label_dtype: str
     organs: tuple[str, ...]
-    affine: tuple[tuple[float, ...], ...]
+    overlaps: tuple[tuple[int, ...], ...]
+    scales: tuple[tuple[float, float], ...]
+    affine: array[float]
     digest: str
-    bricks: tuple[tuple[int, int, int, str], ...]
-    positions: dict[str, tuple[int, int, str]]
+    counts: array[int]
+    voxels: array[int]
+    top: int
+    index: int
+    nbytes: int
+    grid: Corner
 
     @property
-    def nbytes(self) -> int:
-        """Bytes that follow the header in the file."""
-        ends = [o + a + b for o, a, b, _ in self.bricks] + [o + 6 * n for o, n, _ in self.positions.values()]
-        return max(ends, default=0)
+    def index_bytes(self) -> int:
+        """Bytes of the index, which comes first."""
+        return math.prod(self.grid) * _ROW.itemsize + 8 * len(self.counts)
 
-    @cached_property
-    def counts(self) -> tuple[int, int, int]:
-        """Bricks per axis."""
-        d, h, w = (-(-n // self.brick) for n in self.shape[1:])
-        return d, h, w
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups, in the order of `counts` and `voxels`."""
+        return _names(self.organs, self.overlaps)
 
-    def box(self, index: int) -> tuple[Corner, Corner]:
-        """First and past-the-last voxel of a brick."""
-        at = np.unravel_index(index, self.counts)
-        low = [int(i) * self.brick for i in at]
-        high = [min(a + self.brick, n) for a, n in zip(low, self.shape[1:], strict=True)]
-        return (low[0], low[1], low[2]), (high[0], high[1], high[2])
-
-    def touching(self, start: Corner, size: Corner) -> Iterator[int]:
-        """Bricks that a box overlaps."""
-        ranges = (range(a // self.brick, -(-(a + n) // self.brick)) for a, n in zip(start, size, strict=True))
-        for at in itertools.product(*ranges):
-            yield int(np.ravel_multi_index(at, self.counts))
+    def positions_at(self, group: int) -> int:
+        """Where the positions of a group begin, counted from the index; past the last, the bricks do."""
+        return self.index_bytes + 6 * sum(self.counts[:group])
 
 
-def pack(
-    image: npt.NDArray[np.int16], label: np.ndarray, affine: np.ndarray, organs: tuple[str, ...]
-) -> bytes:
-    """The whole file.
+class Index:
+    """Where the bricks are, and the checksums.
 
     Args:
-        image: int16 `[C, D, H, W]`.
-        label: uint8 or uint16 `[D, H, W]`, local ids.
-        affine: `[4, 4]`.
-        organs: annotated.
+        header: of the volume.
+        data: the bytes of the index.
     """
-    brick = 32 if max(image.shape[1:]) <= SMALL else 64
-    shape = (image.shape[0], image.shape[1], image.shape[2], image.shape[3])
-    rows = tuple(tuple(float(v) for v in row) for row in affine)
-    draft = Header(shape, brick, label.dtype.name, organs, rows, digest(image, label, organs), (), {})
-    parts: list[bytes] = []
-    table: list[tuple[int, int, int, str]] = []
-    offset = 0
-    for index in range(int(np.prod(draft.counts))):
-        low, high = draft.box(index)
-        cut = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        one, two = _compress(image[(slice(None), *cut)], _IMAGE), _compress(label[cut], _LABEL)
-        parts.append(one + two)
-        table.append((offset, len(one), len(two), xxhash.xxh3_64_hexdigest(one + two)))
-        offset += len(one) + len(two)
-    positions: dict[str, tuple[int, int, str]] = {}
-    for i, organ in enumerate(organs, start=1):
-        found = _positions(label, i).astype("<u2")
-        parts.append(found.tobytes())
-        positions[organ] = (offset, len(found), xxhash.xxh3_64_hexdigest(parts[-1]))
-        offset += len(parts[-1])
-    header = {**vars(draft), "bricks": table, "positions": positions}
-    text = json.dumps({k: v for k, v in header.items() if k != "counts"}).encode()
-    prefix = MAGIC + len(text).to_bytes(8, "little") + xxhash.xxh3_64_digest(text)
-    return b"".join((prefix, text, *parts))
+
+    def __init__(self, header: Header, data: bytes | memoryview) -> None:
+        self._rows = np.frombuffer(data, _ROW, math.prod(header.grid))
+        self.positions = np.frombuffer(data, "<u8", offset=self._rows.nbytes)
+        self._ends = np.cumsum(self._rows["image"], dtype=np.int64) + np.cumsum(
+            self._rows["label"], dtype=np.int64
+        )
+        self._start = header.positions_at(len(header.counts))
+
+    def rows(self, numbers: Sequence[int]) -> list[tuple[int, int, int, int, int]]:
+        """Per brick: offset from the index, bytes of image and labels, constant label, xxh3-64."""
+        rows = self._rows[list(numbers)]
+        image, label = rows["image"].astype(np.int64), rows["label"].astype(np.int64)
+        starts = self._start + self._ends[list(numbers)] - image - label
+        return list(zip(*(part.tolist() for part in (starts, image, label, rows["constant"], rows["check"]))))
+
+
+def groups(organs: tuple[str, ...], overlaps: tuple[tuple[int, ...], ...]) -> dict[str, list[int]]:
+    """Sets of label values whose positions are kept: each organ's under its name. Where organs overlap also each
+    value alone, as `=value`: only these sets share no voxel. What nobody knows, the empty set, is in none."""
+    named = {organ: local_ids(organ, organs, overlaps) for organ in organs}
+    if overlaps:
+        sets = [*((i,) for i in range(len(organs))), *overlaps]
+        named.update({f"={value}": [value] for value, members in enumerate(sets, start=1) if members})
+    return named
+
+
+def brick_shape(shape: Sequence[int]) -> Corner:
+    """The bricks of a volume `(D, H, W)`. They are long where voxels lie side by side in memory, so that a patch is
+    copied in few, long runs, and W is cut into equal parts, so that none is a sliver. Measured beside other shapes
+    in `benchmarks/README.md`."""
+    d, h, w = BRICK
+    parts = max(1, round(shape[2] / w))
+    return min(d, shape[0]), min(h, shape[1]), -(-shape[2] // parts)
+
+
+def pack(raw: RawCase) -> bytes:
+    """The whole file of a case that is on the grid to be stored."""
+    image = raw.image if raw.image.ndim == 4 else raw.image[None]
+    label = np.zeros(image.shape[1:], np.uint8) if raw.label is None else raw.label
+    rows, parts, brick = [], [], brick_shape(label.shape)
+    for cut in _cuts(label.shape, brick):
+        voxels, ids = _compress(image[(slice(None), *cut)], _IMAGE), label[cut]
+        constant = int(ids.flat[0])
+        packed = b"" if (ids == constant).all() else _compress(ids, _LABEL)
+        parts.append(voxels + packed)
+        rows.append(
+            (len(voxels), len(packed), 0 if packed else constant, xxhash.xxh3_64_intdigest(parts[-1]))
+        )
+    found, totals = _positions(label, groups(raw.organs, raw.overlaps).values())
+    checks = np.array([xxhash.xxh3_64_intdigest(part) for part in found], "<u8")
+    index = np.array(rows, _ROW).tobytes() + checks.tobytes()
+    header = {
+        "shape": image.shape,
+        "brick": brick,
+        "label_dtype": label.dtype.name,
+        "organs": raw.organs,
+        "overlaps": raw.overlaps,
+        "scales": raw.scales,
+        "affine": [float(v) for v in raw.affine.flat],
+        "digest": digest(image, label, raw.organs, raw.overlaps),
+        "counts": [len(part) // 6 for part in found],
+        "voxels": totals,
+        "top": int(label.max()),
+        "index": xxhash.xxh3_64_intdigest(index),
+        "nbytes": len(index) + sum(map(len, found)) + sum(map(len, parts)),
+    }
+    text = json.dumps(header).encode()
+    return b"".join((_prefix(FAMILY + VERSION, text), text, index, *found, *parts))
 
 
 def read_header(path: Path) -> tuple[Header, int]:
-    """The header, and where the bricks begin.
+    """The header, and where the index begins.
 
     Raises:
-        DataError: not such a file, or damaged.
+        DataError: not such a file, or damaged; newer_store where another version of this library wrote it.
     """
-    with open(path, "rb") as file:
-        prefix = file.read(24)
+    with opened(path) as file:
+        prefix = file.read(_PREFIX)
         length = int.from_bytes(prefix[8:16], "little")
-        text = file.read(length) if prefix[:8] == MAGIC and length < 1 << 30 else b""
+        text = file.read(length) if prefix[:6] == FAMILY and length < 1 << 26 else b""
         total = os.fstat(file.fileno()).st_size
-    if not text or xxhash.xxh3_64_digest(text) != prefix[16:24]:
+    if not text or _prefix(prefix[:8], text) != prefix:
         raise damaged(path)
+    if prefix[6:8] != VERSION:
+        raise DataError(
+            f"the stored volume {path.stem} has format {prefix[6:8].decode()}; "
+            f"this version of lifelong_ct reads format {VERSION.decode()}",
+            str(path),
+            "use the version that wrote it, or another folder for the store",
+            "newer_store",
+        )
     raw = json.loads(text)
     header = Header(
         tuple(raw["shape"]),
-        raw["brick"],
-        raw["label_dtype"],
-        tuple(raw["organs"]),
-        tuple(tuple(row) for row in raw["affine"]),
+        _shared(tuple(raw["brick"])),
+        sys.intern(raw["label_dtype"]),
+        _shared(tuple(map(sys.intern, raw["organs"]))),
+        _shared(tuple(map(tuple, raw["overlaps"]))),
+        tuple((slope, offset) for slope, offset in raw["scales"]),
+        array("d", raw["affine"]),
         raw["digest"],
-        tuple((o, a, b, s) for o, a, b, s in raw["bricks"]),
-        {organ: (o, n, s) for organ, (o, n, s) in raw["positions"].items()},
+        array("H", raw["counts"]),
+        array("Q", raw["voxels"]),
+        raw["top"],
+        raw["index"],
+        raw["nbytes"],
+        _shared(tuple(-(-n // b) for n, b in zip(raw["shape"][1:], raw["brick"], strict=True))),
     )
-    if total != 24 + length + header.nbytes:
+    if total != _PREFIX + length + header.nbytes:
         raise damaged(path)
-    return header, 24 + length
+    return header, _PREFIX + length
 
 
-def read_range(path: Path, offset: int, length: int) -> bytes:
-    """Bytes of a file, without leaving them in the page cache.
+def read_into(path: str, runs: Runs) -> None:
+    """Fills buffers from the file.
 
     Raises:
-        DataError: the file is gone or ends early.
+        DataError: the file is gone, cannot be read or ends early.
     """
     try:
-        handle = os.open(path, os.O_RDONLY)
+        read_runs(path, runs)
+    except EOFError as error:
+        raise damaged(path) from error
     except OSError as error:
         raise DataError(
-            f"the stored volume {path.stem} is gone: {error.strerror}",
-            str(path),
+            f"the stored volume {Path(path).stem} is gone: {error.strerror}",
+            path,
             "start the run again",
             "gone",
         ) from error
-    try:
-        data = os.pread(handle, length, offset)
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(handle, offset, length, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(handle)
-    if len(data) != length:
-        raise damaged(path)
-    return data
 
 
-def unpack(data: bytes, image_bytes: int, channels: int, box: tuple[Corner, Corner], label_dtype: str) -> Any:
-    """One brick: int16 `[C, d, h, w]` and labels `[d, h, w]`."""
-    shape = tuple(b - a for a, b in zip(*box, strict=True))
-    image = np.frombuffer(blosc2.decompress2(data[:image_bytes]), np.int16).reshape(channels, *shape)
-    label = np.frombuffer(blosc2.decompress2(data[image_bytes:]), label_dtype).reshape(shape)
-    return image, label
-
-
-def damaged(path: Path) -> DataError:
+def damaged(path: str | Path) -> DataError:
     """The error for a file whose bytes are not those that were written."""
     return DataError(
-        f"the stored volume {path.stem} is damaged",
+        f"the stored volume {Path(path).stem} is damaged",
         str(path),
         "delete the file; it is made again",
         "store_damaged",
     )
 
 
-def digest(image: np.ndarray, label: np.ndarray, organs: tuple[str, ...]) -> str:
+def digest(
+    image: np.ndarray,
+    label: np.ndarray,
+    organs: tuple[str, ...],
+    overlaps: tuple[tuple[int, ...], ...] = (),
+) -> str:
     """Identifies the content, whatever its file was called."""
     state = xxhash.xxh3_128()
     for part in (image, label):
         state.update(repr((part.shape, part.dtype.name)).encode())
         state.update(np.ascontiguousarray(part).data)
     state.update("\x1f".join(organs).encode())
+    if overlaps:
+        state.update(repr(overlaps).encode())
     return state.hexdigest()
 
 
-def _compress(array: np.ndarray, how: dict[str, Any]) -> bytes:
-    array = np.ascontiguousarray(array)
-    return blosc2.compress2(array.tobytes(), cparams=blosc2.CParams(typesize=array.itemsize, **how))
+def _prefix(magic: bytes, text: bytes) -> bytes:
+    """Promised to every version: family, version, bytes of the header, xxh3-64 of all that."""
+    start = magic + len(text).to_bytes(8, "little")
+    return start + xxhash.xxh3_64_digest(start + text)
 
 
-def _positions(label: np.ndarray, value: int) -> np.ndarray:
-    """At most `POSITIONS` voxels `[n, 3]` with this value, evenly spread in memory order."""
-    flat = np.flatnonzero(label == value)
-    if len(flat) > POSITIONS:
-        flat = flat[np.linspace(0, len(flat) - 1, POSITIONS).astype(np.int64)]
-    return np.stack(np.unravel_index(flat, label.shape), axis=1)
+def _cuts(shape: Sequence[int], brick: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Where the bricks lie, in the order of the file."""
+    starts = (range(0, n, b) for n, b in zip(shape, brick, strict=True))
+    for low in itertools.product(*starts):
+        yield tuple(slice(a, min(a + b, n)) for a, b, n in zip(low, brick, shape, strict=True))
+
+
+def _compress(part: np.ndarray, how: dict[str, Any]) -> bytes:
+    """One block where it fits into the second-level cache: shuffled bytes, unless they are single anyway."""
+    part = np.ascontiguousarray(part)
+    filters = [blosc2.Filter.NOFILTER if part.itemsize == 1 else blosc2.Filter.SHUFFLE]
+    params = blosc2.CParams(
+        typesize=part.itemsize, blocksize=min(part.nbytes, 1 << 18), filters=filters, **how
+    )
+    return blosc2.compress2(part.data, cparams=params)
+
+
+def _positions(label: np.ndarray, sets: Iterable[list[int]]) -> tuple[list[bytes], list[int]]:
+    """Per set of values at most `POSITIONS` voxels, uint16 `[n, 3]`, evenly spread in memory order; and how many
+    there are."""
+    anywhere = np.flatnonzero(label)
+    values = label.reshape(-1)[anywhere]
+    found, totals = [], []
+    for ids in sets:
+        flat = anywhere[values == ids[0] if len(ids) == 1 else np.isin(values, ids)]
+        totals.append(len(flat))
+        if len(flat) > POSITIONS:
+            flat = flat[np.linspace(0, len(flat) - 1, POSITIONS).astype(np.int64)]
+        found.append(np.stack(np.unravel_index(flat, label.shape), axis=1).astype("<u2").tobytes())
+    return found, totals
+
+
+@lru_cache(maxsize=256)
+def _names(organs: tuple[str, ...], overlaps: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
+    return tuple(groups(organs, overlaps))
+
+
+@lru_cache(maxsize=4096)
+def _shared(value: Any) -> Any:
+    """One tuple for all volumes that have an equal one."""
+    return value

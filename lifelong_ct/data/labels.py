@@ -1,53 +1,23 @@
-"""Organs: their canonical names, and how a stream codes them in the voxels of `y`."""
+"""How a stream codes its organs in the voxels of `y`."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.data.vocabulary import Vocabulary, default_vocabulary
+
+__all__ = ["IGNORE", "PROTOCOL_BASE", "LabelSpace", "Protocol", "Vocabulary", "default_vocabulary"]
 
 IGNORE = 255
 """Code of a voxel that nobody knows: padding."""
 PROTOCOL_BASE = 160
 """First code of an unlabelled voxel in a partially annotated case; organs take 1 … 159."""
 _UINT8_PROTOCOLS = IGNORE - PROTOCOL_BASE
-
-
-class Vocabulary:
-    """Canonical organs with aliases, laterality and containment, from a YAML like `labels.yaml`."""
-
-    def __init__(self, path: Path | None = None) -> None:
-        entries = yaml.safe_load((path or Path(__file__).with_name("labels.yaml")).read_text())
-        self.organs = tuple(entries)
-        self.parent: dict[str, str] = {o: e["within"] for o, e in entries.items() if "within" in e}
-        self.mirror: dict[str, str] = {o: e["mirror"] for o, e in entries.items() if "mirror" in e}
-        self._names = {alias: o for o, e in entries.items() for alias in (o, *e.get("aliases", ()))}
-
-    def canonical(self, name: str, where: str = "organ name") -> str:
-        """The canonical organ for a name or alias, in any case, with spaces or hyphens.
-
-        Raises:
-            LifelongCTError: unknown; the message names the nearest known ones.
-        """
-        key = name.strip().lower().replace(" ", "_").replace("-", "_")
-        if key not in self._names:
-            near = difflib.get_close_matches(key, self._names, n=3, cutoff=0.4) or sorted(self._names)[:5]
-            raise LifelongCTError(f"unknown organ {name!r}", where, f"did you mean {', '.join(near)}?")
-        return self._names[key]
-
-
-@lru_cache(maxsize=1)
-def default_vocabulary() -> Vocabulary:
-    """The vocabulary that ships with the library."""
-    return Vocabulary()
 
 
 @dataclass(frozen=True)
@@ -76,7 +46,8 @@ class LabelSpace:
         vocabulary: names and containment.
 
     Raises:
-        LifelongCTError: an unknown organ, none, or more than 159.
+        LifelongCTError: an unknown organ, none, or more than 159; or two that overlap in a third, which is not
+            listed (`kidney_left` and `kidney_tumor` in `kidney_tumor_left`).
     """
 
     def __init__(self, organs: Iterable[str], vocabulary: Vocabulary | None = None) -> None:
@@ -88,6 +59,10 @@ class LabelSpace:
                 "stream.organs",
                 "list the organs to learn",
             )
+        self._check_overlaps()
+        contained = self.vocabulary.containers
+        self._inside = {organ: {o for o in self.organs if organ in contained[o]} for organ in self.organs}
+        self._hidden_of: dict[frozenset[str], dict[str, list[str]]] = {}
         self.channels: list[str] = []
         self.protocols: list[Protocol] = []
 
@@ -113,21 +88,35 @@ class LabelSpace:
 
     def inside(self, organ: str) -> list[str]:
         """Organs of this stream that the organ contains, at any depth."""
-        parent = self.vocabulary.parent
-        inner = [o for o in self.organs if parent.get(o) == organ]
-        return inner + [deeper for o in inner for deeper in self.inside(o)]
+        return [o for o in self.organs if o in self._inside[organ]]
 
-    def encode_lut(self, organs: Sequence[str]) -> np.ndarray:
-        """Local label ids of a case (0 unlabelled, i = organs[i-1]) → codes, `[n+1]` of `dtype`."""
+    def encode_lut(self, organs: Sequence[str], overlaps: Sequence[Sequence[int]] = ()) -> np.ndarray:
+        """Local label ids of a case (see `RawCase.label`) → codes, `[1 + n + overlaps]` of `dtype`. Where organs
+        overlap, the innermost counts: it is part of the others by containment. What nobody knows is `IGNORE`.
+
+        Raises:
+            LifelongCTError: an organ that the stream does not have, or an overlap without containment.
+        """
         self._check(organs)
         self.see(organs)
         annotated = frozenset(organs)
         codes = [0 if annotated >= set(self.organs) else self._code(Protocol(annotated))]
         for organ in organs:
-            open_inside = [o for o in self.inside(organ) if o not in annotated]
             known = self.channel(organ)
             assert known is not None
-            codes.append(self._code(Protocol(annotated, organ)) if open_inside else known)
+            hidden = self._hidden(organ, annotated)
+            codes.append(self._code(Protocol(annotated, organ)) if hidden else known)
+        for members in overlaps:
+            if not members:
+                codes.append(IGNORE)
+                continue
+            inner = self.vocabulary.innermost(organs[i] for i in members)
+            if inner is None:
+                names = " and ".join(organs[i] for i in members)
+                raise LifelongCTError(
+                    f"{names} overlap without containment", "labels", "ingest the case again"
+                )
+            codes.append(codes[1 + list(organs).index(inner)])
         return np.asarray(codes, dtype=self.dtype)
 
     def candidates(self, width: int | None = None) -> np.ndarray:
@@ -170,11 +159,38 @@ class LabelSpace:
 
     def _open_channels(self, protocol: Protocol) -> list[int]:
         if protocol.within is not None:
-            names = [protocol.within, *(o for o in self.inside(protocol.within) if o not in protocol.organs)]
+            names = [protocol.within, *self._hidden(protocol.within, protocol.organs)]
             return [c for c in map(self.channel, names) if c is not None]
-        closed = set(protocol.organs)
-        closed.update(o for organ in protocol.organs for o in self.inside(organ))
+        inside = {o for organ in protocol.organs for o in self.inside(organ)}
+        closed = protocol.organs | (inside - self.vocabulary.anywhere)
         return [0, *(c for o in self.channels if o not in closed and (c := self.channel(o)) is not None)]
+
+    def _hidden(self, organ: str, annotated: frozenset[str]) -> list[str]:
+        """What else a voxel may be that is labelled with this organ and none inside it: what lies inside it, was
+        not annotated, and lies in no annotated organ that would then have the voxel too."""
+        contains = self.vocabulary.contains
+        hidden = self._hidden_of.setdefault(annotated, {})
+        if organ not in hidden:
+            hidden[organ] = [
+                o
+                for o in self.organs
+                if o not in annotated
+                and (o in self._inside[organ] or o in self.vocabulary.anywhere)
+                and all(contains(other, organ) for other in annotated if contains(other, o))
+            ]
+        return hidden[organ]
+
+    def _check_overlaps(self) -> None:
+        vocabulary = self.vocabulary
+        for inner in vocabulary.organs:
+            over = [o for o in self.organs if vocabulary.contains(o, inner)]
+            if over and vocabulary.innermost(over) is None:
+                more = [inner, *(m for m in (vocabulary.mirror.get(inner),) if m)]
+                raise LifelongCTError(
+                    f"{' and '.join(over)} overlap in {inner}, which is not listed",
+                    "stream.organs",
+                    f"list {' and '.join(more)} too, or leave one of the others out",
+                )
 
     def _code(self, protocol: Protocol) -> int:
         if protocol not in self.protocols:

@@ -2,150 +2,40 @@
 
 from __future__ import annotations
 
-import fcntl
+import os
 import threading
-import uuid
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import xxhash
-
-from lifelong_ct.core.errors import LimitExceeded
-from lifelong_ct.core.files import unwritable, write_bytes
+from lifelong_ct.core.errors import DataError, LifelongCTError, LimitExceeded
+from lifelong_ct.core.files import fsync_directory, unwritable, write_bytes
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.units import format_bytes
 from lifelong_ct.data import bricks
-from lifelong_ct.data.bricks import Corner
+from lifelong_ct.data.admission import Admission
+from lifelong_ct.data.leases import Leases
+from lifelong_ct.data.sourced import SourcedVolume
+from lifelong_ct.data.sources import INDEX, Sources
+from lifelong_ct.data.store_format import claim_folder
+from lifelong_ct.data.store_room import StoredFile, full, is_full, on_disk
+from lifelong_ct.data.types import RawCase
+from lifelong_ct.data.volume import BrickCache, StoredVolume
 
 OWNER = "volume store"
+CACHE = "brick cache"
 SUFFIX = ".lctvol"
-
-
-class BrickCache:
-    """Compressed bricks, the least recently used leave first.
-
-    Args:
-        capacity: bytes, reserved in the ledger at once.
-        ledger: asked at construction.
-
-    Raises:
-        LimitExceeded: the capacity passes `memory.ram`.
-    """
-
-    def __init__(self, capacity: int, ledger: Ledger) -> None:
-        self.capacity, self._ledger = capacity, ledger
-        self._bricks: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._lock = threading.Lock()
-        self.nbytes = 0
-        ledger.admit("ram", "brick cache", capacity)
-
-    def get(self, key: tuple[str, int]) -> bytes | None:
-        """The brick, if it is here."""
-        with self._lock:
-            if key in self._bricks:
-                self._bricks.move_to_end(key)
-            return self._bricks.get(key)
-
-    def put(self, key: tuple[str, int], data: bytes) -> None:
-        """Keeps a brick, if it is smaller than the whole cache."""
-        with self._lock:
-            if key in self._bricks or len(data) > self.capacity:
-                return
-            self._bricks[key] = data
-            self.nbytes += len(data)
-            while self.nbytes > self.capacity:
-                _, old = self._bricks.popitem(last=False)
-                self.nbytes -= len(old)
-            self._ledger.use("ram", "brick cache", self.nbytes)
-
-    def drop(self, volume: str) -> None:
-        """Forgets the bricks of a volume."""
-        with self._lock:
-            for key in [key for key in self._bricks if key[0] == volume]:
-                self.nbytes -= len(self._bricks.pop(key))
-            self._ledger.use("ram", "brick cache", self.nbytes)
-
-
-class StoredVolume:
-    """A volume that is opened; what is held of it is its header and positions as they are asked for.
-
-    Attributes:
-        key: name in the store.
-        digest: of its content.
-        shape: voxels `(D, H, W)`.
-        organs: annotated; label value i is `organs[i - 1]`.
-        affine: float64 `[4, 4]`.
-    """
-
-    def __init__(self, key: str, path: Path, cache: BrickCache) -> None:
-        self.key, self._path, self._cache = key, path, cache
-        self._header, self._start = bricks.read_header(path)
-        self._positions: dict[str, npt.NDArray[np.uint16]] = {}
-        self.digest, self.organs = self._header.digest, self._header.organs
-        _, d, h, w = self._header.shape
-        self.shape = (d, h, w)
-        self.affine = np.array(self._header.affine)
-
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """mm per axis."""
-        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(x), float(y), float(z)
-
-    def positions(self, organ: str) -> npt.NDArray[np.uint16]:
-        """Voxels of an organ `[n, 3]`, at most `bricks.POSITIONS`."""
-        if organ not in self._positions:
-            offset, count, checksum = self._header.positions[organ]
-            data = self._checked(offset, 6 * count, checksum)
-            self._positions[organ] = np.frombuffer(data, "<u2").reshape(count, 3)
-        return self._positions[organ]
-
-    def read(self, start: Corner, size: Corner) -> tuple[npt.NDArray[np.int16], np.ndarray]:
-        """A box that lies inside: int16 `[C, d, h, w]` and local label ids `[d, h, w]`.
-
-        Raises:
-            DataError: the file is gone or damaged.
-        """
-        header = self._header
-        image = np.empty((header.shape[0], *size), np.int16)
-        label = np.empty(size, header.label_dtype)
-        for index in header.touching(start, size):
-            low, high = header.box(index)
-            voxels, ids = bricks.unpack(
-                self._brick(index), header.bricks[index][1], header.shape[0], (low, high), header.label_dtype
-            )
-            first = [max(a, s) for a, s in zip(low, start, strict=True)]
-            last = [min(b, s + n) for b, s, n in zip(high, start, size, strict=True)]
-            here = tuple(slice(a - s, b - s) for a, b, s in zip(first, last, start, strict=True))
-            there = tuple(slice(a - s, b - s) for a, b, s in zip(first, last, low, strict=True))
-            image[(slice(None), *here)] = voxels[(slice(None), *there)]
-            label[here] = ids[there]
-        return image, label
-
-    def _brick(self, index: int) -> bytes:
-        data = self._cache.get((self.key, index))
-        if data is None:
-            offset, one, two, checksum = self._header.bricks[index]
-            data = self._checked(offset, one + two, checksum)
-            self._cache.put((self.key, index), data)
-        return data
-
-    def _checked(self, offset: int, length: int, checksum: str) -> bytes:
-        data = bricks.read_range(self._path, self._start + offset, length)
-        if xxhash.xxh3_64_hexdigest(data) != checksum:
-            raise bricks.damaged(self._path)
-        return data
 
 
 class VolumeStore:
     """A folder of volumes, shared by processes and runs.
 
-    What this process uses counts against its own disk limit. A volume is deleted only where no other live
-    process uses it: each keeps a locked list of its keys under `leases/`.
+    What this process uses counts against its own disk limit, and so do volumes that no live process uses, left by
+    runs that ended or were killed: when this process needs room they go, the least recently used first.
+    What other live processes use counts against theirs. So the folder never outgrows the sum of the limits
+    of those who write to it. Each keeps a locked list of its keys under `leases/`; no volume on a list of
+    another live process is deleted.
 
     Args:
         root: the folder.
@@ -155,90 +45,165 @@ class VolumeStore:
             None reserves each volume when it comes.
 
     Raises:
-        LifelongCTError: the folder cannot be written.
+        LifelongCTError: the folder cannot be written, or belongs to a newer version.
         LimitExceeded: cache or quota pass their limit.
     """
 
     def __init__(self, root: Path, ledger: Ledger, cache_bytes: int, quota: int | None = None) -> None:
         self.root, self.ledger, self.quota = root, ledger, quota
-        self.cache = BrickCache(cache_bytes, ledger)
+        self.cache, self._no_cache = BrickCache(cache_bytes, ledger), BrickCache(0, Ledger())
+        self.admission = Admission(ledger)
+        self.written = 0
         self._sizes: dict[str, int] = {}
         if quota is not None:
             ledger.admit("disk", OWNER, quota)
         try:
-            (root / "leases").mkdir(parents=True, exist_ok=True)
-            with self._locked():  # nobody takes a lease that is not locked yet for a dead one
-                self._lease = open(root / "leases" / uuid.uuid4().hex, "w+")  # noqa: SIM115 - see close()
-                fcntl.flock(self._lease, fcntl.LOCK_EX)
+            self._leases = Leases(root)
+            with self._leases.locked():
+                claim_folder(root)
         except OSError as error:
             raise unwritable(root, error) from error
+        except LifelongCTError:  # a newer version's
+            self._leases.close()
+            raise
 
     @property
     def nbytes(self) -> int:
         """Bytes of the volumes that this process uses."""
-        return sum(self._sizes.values())
+        return sum(list(self._sizes.values()))
+
+    @cached_property
+    def sources(self) -> Sources:
+        """What the files of cases held when they were read last."""
+        return Sources(self.root / INDEX)
 
     def has(self, key: str) -> bool:
         """Whether the volume is there."""
-        return self._path(key).exists()
+        return self.path(key).exists()
 
-    def put(
-        self,
-        key: str,
-        image: npt.NDArray[np.int16],
-        label: np.ndarray,
-        affine: np.ndarray,
-        organs: tuple[str, ...],
-    ) -> StoredVolume:
-        """Writes a volume: int16 `[C, D, H, W]`, local label ids `[D, H, W]`.
+    def path(self, key: str) -> Path:
+        """Of a volume's file."""
+        return self.root / key[:2] / f"{key}{SUFFIX}"
+
+    def put(self, key: str, raw: RawCase) -> StoredVolume:
+        """Writes a volume; a case without labels gets a label of zeros.
 
         Raises:
             LimitExceeded: it does not fit; nothing is written.
+            LifelongCTError: the disk is full; likewise.
         """
-        data = bricks.pack(image, label, affine, organs)
-        with self._locked():
-            self._use(key, len(data))
-        try:
-            write_bytes(self._path(key), data)
-        except BaseException:
-            with self._locked():
-                self._release(key)
-            raise
-        self.cache.drop(key)
+        self.write(key, bricks.pack(raw))
         return self.get(key)
 
-    def get(self, key: str) -> StoredVolume:
+    def write(self, key: str, data: bytes) -> None:
+        """Writes the file of a volume, made by `bricks.pack`, and uses it.
+
+        Raises:
+            LimitExceeded: it does not fit; nothing is written.
+            LifelongCTError: the disk is full; likewise.
+        """
+        with self._locked():
+            self._remove_unused(len(data), key)
+            self._use(key, len(data))
+        try:
+            self._write_file(key, data)
+        except BaseException:
+            with self._locked():
+                self._release([key])
+            raise
+        self.written += len(data)
+        self.cache.drop(key)
+
+    def get(self, key: str, again: Callable[[], None] | None = None, cached: bool = True) -> StoredVolume:
         """Opens a volume that is there, and keeps others from deleting it.
+
+        Args:
+            key: its name.
+            again: makes its file anew; see `SourcedVolume`.
+            cached: false for what is read once.
 
         Raises:
             LimitExceeded: it does not fit into what this process may use.
-            DataError: gone or damaged.
+            DataError: gone, damaged or written by a newer version.
         """
+        path = self.path(key)
         with self._locked():
             if key not in self._sizes:
                 try:
-                    size = self._path(key).stat().st_size
+                    size = path.stat().st_size
                 except OSError as error:
-                    raise bricks.damaged(self._path(key)) from error
+                    raise _gone(path) from error
                 self._use(key, size)
-        return StoredVolume(key, self._path(key), self.cache)
+        with suppress(OSError):  # somebody else's file: the time of its last use stays
+            os.utime(path)
+        kind = StoredVolume if again is None else partial(SourcedVolume, again=again)
+        try:
+            return kind(key, path, self.cache if cached else self._no_cache)
+        except FileNotFoundError as error:
+            raise _gone(path) from error
 
-    def evict(self, key: str) -> None:
-        """Gives a volume up, and deletes it where nobody else uses it."""
-        self.cache.drop(key)
+    def evict(self, *keys: str) -> None:
+        """Gives volumes up, and deletes those that nobody else uses."""
+        for key in keys:
+            self.cache.drop(key)
         with self._locked():
-            self._release(key)
-            if key not in self._leased_by_others():
-                self._path(key).unlink(missing_ok=True)
+            self._release(keys)
+            others = self._leases.of_others()
+            for key in keys:
+                if key not in others:
+                    self.path(key).unlink(missing_ok=True)
+
+    @contextmanager
+    def cache_lent(self) -> Iterator[None]:
+        """While nobody reads, what the brick cache has reserved and does not hold is free for others."""
+        self.ledger.admit("ram", CACHE, min(self.cache.nbytes, self.cache.capacity))
+        try:
+            yield
+        finally:
+            self.ledger.admit("ram", CACHE, self.cache.capacity)
+
+    def claim(self, key: str, stopped: Callable[[], bool] = lambda: False) -> AbstractContextManager[None]:
+        """See `Leases.claim`."""
+        return self._leases.claim(key, stopped)
 
     def close(self) -> None:
         """Ends this process's use; the volumes stay for the next run."""
-        if not self._lease.closed:
-            Path(self._lease.name).unlink(missing_ok=True)
-            self._lease.close()
+        self._leases.close()
+        if "sources" in vars(self):
+            self.sources.close()
 
-    def _path(self, key: str) -> Path:
-        return self.root / key[:2] / f"{key}{SUFFIX}"
+    # --- inside the lock ------------------------------------------------------------------------------
+
+    def _limit(self) -> int | None:
+        free = self.ledger.free("disk")
+        if self.quota is not None or free is None:
+            return self.quota
+        return free + self.ledger.holders("disk").get(OWNER, 0)
+
+    def _remove_unused(self, nbytes: int, key: str) -> None:
+        """Makes room for a volume within the limit, among those that nobody uses."""
+        limit = self._limit()
+        if limit is None:
+            return
+        mine = self.nbytes - self._sizes.get(key, 0) + nbytes
+        others = [
+            file for file in on_disk(self.root, SUFFIX) if file.key not in self._sizes and file.key != key
+        ]
+        excess = mine + sum(file.nbytes for file in others) - limit
+        if excess > 0:
+            leased = self._leases.of_others()
+            unused = [file for file in others if file.key not in leased]
+            self._remove_oldest(unused, mine + sum(file.nbytes for file in unused) - limit)
+
+    def _remove_oldest(self, unused: list[StoredFile], nbytes: int) -> bool:
+        """Deletes volumes, the least recently used first, until so many bytes are free; whether any was."""
+        gone = 0
+        for file in sorted(unused, key=lambda file: (file.used, file.key)):
+            if gone >= nbytes:
+                break
+            self.path(file.key).unlink(missing_ok=True)
+            gone += file.nbytes
+        return gone > 0
 
     def _use(self, key: str, nbytes: int) -> None:
         total = self.nbytes - self._sizes.get(key, 0) + nbytes
@@ -251,44 +216,66 @@ class VolumeStore:
                 f"memory.disk; held: {OWNER} {format_bytes(self.nbytes)}",
                 f"raise memory.disk by at least {total - self.quota} bytes",
             )
+        if key not in self._sizes:
+            try:
+                self._leases.add(key)
+            except OSError as error:
+                self._tell()
+                raise full(self.root, len(key) + 1, error) from error
         self._sizes[key] = nbytes
-        self.ledger.use("disk", OWNER, self.nbytes)
-        self._write_lease()
+        self._tell()
 
-    def _release(self, key: str) -> None:
-        self._sizes.pop(key, None)
+    def _release(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._sizes.pop(key, None)
+        self._tell()
+        self._leases.replace(self._sizes)
+
+    def _tell(self) -> None:
         if self.quota is None:
             self.ledger.admit("disk", OWNER, self.nbytes)
         self.ledger.use("disk", OWNER, self.nbytes)
-        self._write_lease()
 
-    def _write_lease(self) -> None:
-        self._lease.seek(0)
-        self._lease.truncate()
-        self._lease.write("\n".join(self._sizes))
-        self._lease.flush()
+    # --- files ----------------------------------------------------------------------------------------
 
-    def _leased_by_others(self) -> set[str]:
-        """Keys of live processes; the lists of dead ones are removed."""
-        keys: set[str] = set()
-        for path in (self.root / "leases").iterdir():
-            if path.name == Path(self._lease.name).name:
-                continue
+    def _write_file(self, key: str, data: bytes) -> None:
+        try:
+            self._write_aside(key, data)
+        except LifelongCTError as error:
+            if not is_full(error):
+                raise
+            if not self._freed(len(data)):
+                raise full(self.root, len(data), error) from error
             try:
-                file = open(path)  # noqa: SIM115
-            except FileNotFoundError:  # its store was closed just now
-                continue
-            with file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink(missing_ok=True)
-                except OSError:
-                    keys.update(file.read().split())
-        return keys
+                self._write_aside(key, data)
+            except LifelongCTError as again:
+                raise (full(self.root, len(data), again) if is_full(again) else again) from again
+
+    def _freed(self, nbytes: int) -> bool:
+        """Gives a full disk back what nobody uses."""
+        with self._locked():
+            leased = self._leases.of_others() | set(self._sizes)
+            unused = [file for file in on_disk(self.root, SUFFIX) if file.key not in leased]
+            return self._remove_oldest(unused, nbytes)
+
+    def _write_aside(self, key: str, data: bytes) -> None:
+        """Written in this process's own folder first, whatever kills it; then renamed."""
+        path, aside = self.path(key), self._leases.scratch / f"{key}-{threading.get_ident()}"
+        write_bytes(aside, data)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            os.replace(aside, path)
+            fsync_directory(path.parent)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        finally:
+            aside.unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One process at a time decides what is used and what is deleted."""
-        with open(self.root / ".lock", "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with self._leases.locked():
             yield
+
+
+def _gone(path: Path) -> DataError:
+    return DataError(f"the stored volume {path.stem} is gone", str(path), "start the run again", "gone")

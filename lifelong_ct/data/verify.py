@@ -1,17 +1,23 @@
-"""Every problem of a hospital, in one pass."""
+"""Every problem of a hospital, or of all hospitals of a stream, in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.layouts import Layout
+from lifelong_ct.data.readers import expected as readers
+from lifelong_ct.data.side_by_side import Job, in_order
+from lifelong_ct.data.stream_wide import need, stream_wide
 
 EXPECTED = {
+    **readers.EXPECTED,
     "corrupt": "a whole file, to its last byte and checksum",
+    "duplicate": "each scan once in a stream",
     "empty-label": "a voxel of an annotated organ",
     "fractional-label": "whole ids",
     "geometry-conflict": "one geometry in sform and qform",
@@ -21,12 +27,20 @@ EXPECTED = {
     "no-geometry": "an affine with a spacing in mm",
     "non-finite": "finite voxels",
     "not-3d": "one 3D volume",
+    "not-a-file": "a regular file",
+    "not-a-mask": "the mask of one organ",
     "not-nifti": "a .nii or .nii.gz file",
     "not-scalar": "one number per voxel",
     "shape-mismatch": "labels on the grid of the scan",
+    "overlap": "organs that share voxels only where one contains the other",
+    "patient-in-both": "each patient in train or in test",
     "sheared": "axes at right angles",
+    "too-large": "at most 16 GiB of voxels",
     "too-thin": "several slices",
     "unknown-label": "declared ids only",
+    "unknown-side": "organs with their sides",
+    "unreadable": "a file that may be read",
+    "wrong-units": "mm",
 }
 """What would be right, per code."""
 
@@ -52,18 +66,79 @@ class Problem:
     fix: str
 
 
-def verify(layout: Layout) -> Iterator[Problem]:
-    """Loads every case and goes on after each problem.
+OnCase = Callable[[int, int], None]
+
+
+def verify(layout: Layout, workers: int = 1, ram: int | None = None) -> Iterator[Problem]:
+    """Loads every case and goes on after each problem; see `verify_stream`."""
+    yield from verify_stream({"": layout}, workers, ram)
+
+
+def verify_stream(
+    layouts: Mapping[str, Layout],
+    workers: int = 1,
+    ram: int | None = None,
+    on_case: OnCase = lambda done, total: None,
+) -> Iterator[Problem]:
+    """Loads every case of every hospital, and then compares them with each other.
 
     A layout may offer `inspect()`, which yields an error in place of a case that cannot be listed, and
     `problems(case)`, which lists all errors of its files; without them the first error of each counts.
+
+    Args:
+        layouts: hospital → its layout.
+        workers: threads; the order of the problems does not depend on them.
+        ram: bytes that the cases being read may take, by their headers; one case is always read.
+        on_case: told `(done, total)`.
     """
+    listed = [(layout, found) for layout in layouts.values() for found in _listed(layout)]
+    jobs = [Job(_needed(found), partial(_rows, layout, found)) for layout, found in listed]
+    for done, rows in enumerate(in_order(jobs, workers, ram), start=1):
+        on_case(done, len(jobs))
+        yield from rows
+    for case, error in stream_wide([found for _, found in listed if isinstance(found, Case)]):
+        yield _told(case.id, error)
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A case that is left out.
+
+    Attributes:
+        case: None where it cannot even be listed.
+        error: its first problem.
+    """
+
+    case: Case | None
+    error: LifelongCTError
+
+    @property
+    def code(self) -> str:
+        """Short stable name of the problem."""
+        return self.error.code if isinstance(self.error, DataError) else "configuration"
+
+
+def divided(layout: Layout) -> tuple[list[Case], list[Bad]]:
+    """The cases of a hospital that can be used, and those that cannot; one at a time is read."""
+    good, bad = [], []
     for found in _listed(layout):
-        if isinstance(found, Case):
-            for error in _problems(layout, found):
-                yield _told(found.id, error)
+        if isinstance(found, LifelongCTError):
+            bad.append(Bad(None, found))
+        elif problems := _problems(layout, found):
+            bad.append(Bad(found, problems[0]))
         else:
-            yield _told("", found)
+            good.append(found)
+    return good, bad
+
+
+def _needed(found: Case | LifelongCTError) -> int:
+    return need(found) if isinstance(found, Case) else 0
+
+
+def _rows(layout: Layout, found: Case | LifelongCTError) -> list[Problem]:
+    if isinstance(found, LifelongCTError):
+        return [_told("", found)]
+    return [_told(found.id, error) for error in _problems(layout, found)]
 
 
 def _listed(layout: Any) -> Iterator[Case | LifelongCTError]:

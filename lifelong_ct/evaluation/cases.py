@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import ndimage
 
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.data.labels import default_vocabulary
+from lifelong_ct.data.types import local_ids
 
 Box = tuple[slice, slice, slice]
 
@@ -39,6 +41,11 @@ class Reference(Protocol):
     def organs(self) -> tuple[str, ...]:
         """The annotated organs."""
 
+    @property
+    def overlaps(self) -> tuple[tuple[int, ...], ...]:
+        """Sets of organs that share voxels, as positions in `organs`; value len(organs) + k is the k-th. An empty
+        set: nobody knows what is there."""
+
 
 def score_case(
     prediction: npt.NDArray[np.uint8],
@@ -52,7 +59,7 @@ def score_case(
 
     Only organs that the case annotates are scored: the others are skipped, never zero. An organ without a
     channel counts as an empty prediction. An organ contains the organs inside it: a voxel labelled or
-    predicted as liver tumour is liver too.
+    predicted as liver tumour is liver too. Voxels that nobody knows count for nothing, whatever is predicted.
 
     The metrics see the bounding box of both masks, not the volume; none of ours depends on the background
     beyond it.
@@ -81,15 +88,20 @@ def score_case(
             code="shape_mismatch",
         )
     metrics = list(metrics)
-    within = default_vocabulary().parent if parent is None else parent
+    contains = default_vocabulary().contains if parent is None else partial(_contains, parent)
+    unknown = [len(reference.organs) + k for k, members in enumerate(reference.overlaps, 1) if not members]
     predicted_boxes, true_boxes = ndimage.find_objects(prediction), ndimage.find_objects(reference.label)
-    local_of = {organ: i for i, organ in enumerate(reference.organs, start=1)}
     scores: list[tuple[str, str, float | None]] = []
     for organ in reference.organs:
-        channels = _ids(organ, channel_of, within)
-        locals_ = _ids(organ, local_of, within)
+        channels = _ids(organ, channel_of, contains)
+        inside = [name for name in reference.organs if contains(organ, name)]
+        locals_ = sorted(
+            {i for name in inside for i in local_ids(name, reference.organs, reference.overlaps)}
+        )
         box = _box([*_found(predicted_boxes, channels), *_found(true_boxes, locals_)])
         predicted = np.isin(prediction[box], channels)
+        if unknown:
+            predicted &= ~np.isin(reference.label[box], unknown)
         true = np.isin(reference.label[box], locals_)
         for metric in metrics:
             values = metric(predicted, true, spacing)
@@ -97,12 +109,12 @@ def score_case(
     return scores
 
 
-def _ids(organ: str, id_of: Mapping[str, int], parent: Mapping[str, str]) -> list[int]:
+def _ids(organ: str, id_of: Mapping[str, int], contains: Callable[[str, str], bool]) -> list[int]:
     """Ids of an organ and of all organs inside it, where they have one."""
-    return [i for name, i in id_of.items() if _contains(organ, name, parent)]
+    return [i for name, i in id_of.items() if contains(organ, name)]
 
 
-def _contains(organ: str, name: str | None, parent: Mapping[str, str]) -> bool:
+def _contains(parent: Mapping[str, str], organ: str, name: str | None) -> bool:
     while name is not None and name != organ:
         name = parent.get(name)
     return name is not None

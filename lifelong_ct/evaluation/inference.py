@@ -99,7 +99,7 @@ def _argmax(logits: Tensor) -> npt.NDArray[np.uint8]:
 def _check(volume: Tensor, roi: Sequence[int], overlap: float) -> None:
     if volume.ndim != 4:
         raise LifelongCTError(
-            f"the image has shape {tuple(volume.shape)}", "predict_labels", "give [C, D, H, W], C = 1 for CT"
+            f"the image has shape {tuple(volume.shape)}", "predict_labels", "give [C, D, H, W]"
         )
     if len(roi) != 3 or min(roi) < 1:
         raise LifelongCTError(

@@ -11,7 +11,8 @@ from lifelong_ct.core.errors import LifelongCTError
 
 
 class NormaliseHU(nn.Module):
-    """HU (int16 or float) → float in [0, 1] by a linear window, clipped. No parameters.
+    """HU (int16 or float) → float in [0, 1] by a linear window, clipped. No parameters. The same for every
+    channel: what is no CT is stored so that the default window shows it (`data/scales.py`).
 
     Args:
         window: lower and upper HU; [-175, 250] is SuPreM's abdominal window.
@@ -73,7 +74,7 @@ class SegmentationModel(nn.Module):
     """Maps stored voxels to logits, so that whoever calls `model(x)` is right.
 
     Args:
-        backbone: a network `[B,1,D,H,W] → [B,features,D,H,W]`, such as MONAI's with
+        backbone: a network `[B,C,D,H,W] → [B,features,D,H,W]`, such as MONAI's with
             `out_channels=features`.
         features: its output channels.
         window: see `NormaliseHU`.
@@ -90,5 +91,5 @@ class SegmentationModel(nn.Module):
         return self.head.grow(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """int16 or float HU `[B,1,D,H,W]` → logits `[B,width,D,H,W]`."""
+        """int16 or float `[B,C,D,H,W]`, HU for CT → logits `[B,width,D,H,W]`."""
         return self.head(self.backbone(self.normalise(x)))

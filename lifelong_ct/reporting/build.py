@@ -35,6 +35,8 @@ def make_reporters(
     """
     _known(config, KEYS, "reporter")
     wandb = config.get("wandb") or {}
+    if not isinstance(wandb, Mapping):
+        raise LifelongCTError(f"wandb={wandb!r}", "reporter.wandb", f"there are {', '.join(WANDB_KEYS)}")
     _known(wandb, WANDB_KEYS, "reporter.wandb")
     if wandb.get("mode") not in MODES:
         raise LifelongCTError(

@@ -125,6 +125,10 @@ def _context(run: Run) -> dict[str, Any]:
             [e["after"], e["hospital"], e.get("steps", ""), size(e.get("anonymous_peak") or None)]
             for e in results.get("experiences") or ()
         ],
+        "skipped": [
+            [row["hospital"], row["case"] or "–", row["code"], row["found"]]
+            for row in results.get("skipped") or ()
+        ],
         "seconds": [[name, duration(value)] for name, value in (results.get("seconds") or {}).items()],
         "command": run.info.get("command") or "lifelong-ct",
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else "",

@@ -109,6 +109,8 @@ class RunFolder:
 
     def _on_run_started(self, *, config: Mapping[str, Any], done: int, **data: Any) -> None:
         self._started, self._experiences = True, data["experiences"]
+        if data.get("results"):
+            self._write_results(data["results"])  # first: it says whose folder this is, whenever a kill comes
         shown = redacted(config, self.redact)
         write_text(self.path / CONFIG, yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
         self.train.start(done)
@@ -116,8 +118,6 @@ class RunFolder:
         self._say(
             f"run {run['name']}: strategy {run['strategy']}, stream {run['stream']}, seed {run['seed']}{went_on}"
         )
-        if data.get("results"):
-            self._write_results(data["results"])
 
     def _on_experience_started(self, *, after: int, hospital: str, steps: int, cases: int) -> None:
         self._say(f"experience {after} of {self._experiences}: {hospital}, {cases} cases, {steps} steps")

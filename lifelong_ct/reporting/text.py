@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ MEANINGS = {
     "diagonal_mean": "mean score on each hospital right after it was learnt",
 }
 _SIGNED = ("bwt", "fwt")
+_OURS = re.compile(r"runs|demo|report|(?:report|comparison)\.html|[\w.-]+-s-?\d+-[0-9a-f]{8}")
+"""Names of folders and files that we give: defaults of `paths.runs`, run folders, pages."""
 
 
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
@@ -76,12 +80,15 @@ def duration(seconds: float | None) -> str:
 
 
 def shown_path(path: Path, watched: bool) -> str:
-    """A path below the present folder as such; another one in full only where a person is watching: else the
-    output is a log, and folders may be named after patients."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path) if watched else f"{path.parent.name}/{path.name}"
+    """A path, relative where it stands below the present folder, in full where a person is watching. Elsewhere the
+    output is a log and folders may be named after patients, so only names that we gave are shown."""
+    with suppress(ValueError):
+        path = path.resolve().relative_to(Path.cwd())
+    if watched:
+        return str(path)
+    ours = [part if _OURS.fullmatch(part) else "…" for part in path.parts]
+    first = next((i for i, part in enumerate(ours) if part != "…"), len(ours))
+    return "/".join([*(["…"] if first else []), *ours[first:]])
 
 
 def plural(count: int, word: str) -> str:

@@ -145,7 +145,7 @@ def scalars(results: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """results.json as one level of `a/b/c` → number, text or bool; what is null is left out.
 
     A score is `scores/<after>/<hospital>/<organ>/<metric>/{mean,n}`, an experience `experiences/<after>/…`, a
-    list of words one text.
+    skipped case `skipped/<number>/…`, a list of words one text.
     """
     flat: dict[str, Any] = {}
     for key, value in results.items():
@@ -159,6 +159,9 @@ def scalars(results: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif key == "experiences" and not prefix:
             for e in value:
                 flat.update(scalars({k: v for k, v in e.items() if k != "after"}, f"{name}/{e['after']}/"))
+        elif key == "skipped" and not prefix:
+            for i, row in enumerate(value):
+                flat.update(scalars(row, f"{name}/{i}/"))
         elif isinstance(value, (list, tuple)):
             flat[name] = ", ".join(map(str, value))
         elif value is not None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
+from lifelong_ct.core.errors import LifelongCTError
 
 
 class OnlineEWC(StrategyPlugin):
@@ -26,6 +27,13 @@ class OnlineEWC(StrategyPlugin):
 
     def __init__(self, ewc_lambda: float, gamma: float = 1.0, patches: int = 32) -> None:
         super().__init__()
+        numbers = all(isinstance(value, (int, float)) and value >= 0 for value in (ewc_lambda, gamma))
+        if not numbers or not isinstance(patches, int) or patches < 1:
+            raise LifelongCTError(
+                f"ewc_lambda={ewc_lambda}, gamma={gamma} and patches={patches}",
+                "strategy.plugins",
+                "write numbers of at least 0, and one patch or more",
+            )
         self.ewc_lambda, self.gamma, self.patches = ewc_lambda, gamma, patches
         self.fisher: dict[str, Tensor] = {}
         self.anchor: dict[str, Tensor] = {}

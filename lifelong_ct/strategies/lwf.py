@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
+from lifelong_ct.core.errors import LifelongCTError
 
 
 class LwF(StrategyPlugin):
@@ -27,6 +28,16 @@ class LwF(StrategyPlugin):
 
     def __init__(self, lwf_lambda: float, temperature: float = 2.0) -> None:
         super().__init__()
+        if (
+            not all(isinstance(v, (int, float)) for v in (lwf_lambda, temperature))
+            or lwf_lambda < 0
+            or temperature <= 0
+        ):
+            raise LifelongCTError(
+                f"lwf_lambda={lwf_lambda} and temperature={temperature}",
+                "strategy.plugins",
+                "write a weight of at least 0 and a temperature above 0",
+            )
         self.lwf_lambda, self.temperature = lwf_lambda, temperature
         self.teacher: nn.Module | None = None
 

@@ -9,9 +9,12 @@ from torch.utils.data import Dataset
 
 from lifelong_ct.avalanche_bridge import AvalancheDataset, CLScenario, benchmark_from_datasets
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.types import Case
 from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.data.scales import each_modality
 from lifelong_ct.streams.hospital import Hospital, open_hospital
 
+AUTO = "auto"
 Entries = Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]
 
 
@@ -26,17 +29,22 @@ class DomainIncremental:
         steps: optimizer steps per experience.
         exemplars: bytes of the exemplar memory that the stream is stated with, the default of
             `memory.exemplars`.
-        spacing: mm per axis that training volumes are brought to; None keeps each scan's own.
+        spacing: mm per axis that training volumes are brought to; None keeps each scan's own; auto is fixed when a
+            run starts, by the headers of the training cases of its first experience (`data.grids.usual_spacing`),
+            and stays: hospitals that have not arrived have no say.
         unseen: hospitals that are never trained on; only their test cases count.
         common: options of every hospital that does not set them.
         order: names of the hospitals in another order; also leaves out those not named.
+        channels: images of every scan, all on one grid; a model's `in_channels`.
         first: number of experiences; past the end of the list hospitals come again, with other patients,
             as `<name>_2`.
         limit: most cases per split and hospital.
         synthetic: the scans are drawn; said wherever results appear.
+        on_bad: error, or skip: every case is read at the start, and those that cannot be used are left out.
 
     Raises:
-        LifelongCTError: no hospital, a name twice, or a hospital without training cases.
+        LifelongCTError: no hospital, a name twice, a hospital without training cases, or a case with another
+            number of channels or an unknown modality.
     """
 
     def __init__(
@@ -48,18 +56,28 @@ class DomainIncremental:
         patch: Sequence[int],
         steps: int,
         exemplars: int | str | None = None,
-        spacing: Sequence[float] | None = None,
+        spacing: Sequence[float] | str | None = None,
+        channels: int = 1,
         unseen: Entries = (),
         common: Mapping[str, Any] | None = None,
         order: Sequence[str] | None = None,
         first: int | None = None,
         limit: int | None = None,
         synthetic: bool = False,
+        on_bad: str = "error",
     ) -> None:
         self.name, self.steps, self.exemplars, self.synthetic = name, steps, exemplars, synthetic
         self.patch: tuple[int, int, int] = _three(patch)
-        self.spacing = None if spacing is None else tuple(float(s) for s in spacing)
+        self.spacing = _spacing(spacing)
+        self.channels = _count(channels)
         self.label_space = LabelSpace(organs)
+        if on_bad not in ("error", "skip"):
+            raise LifelongCTError(f"on_bad={on_bad!r} is unknown", "data.on_bad", "use error or skip")
+        self.on_bad = on_bad
+        if limit is not None and not (_whole(limit) and limit > 0):
+            raise LifelongCTError(
+                f"limit={limit!r}", "stream.limit", "write a number from 1, or null for all cases"
+            )
         entries = _cycled(_ordered(_listed(hospitals), order), first)
         self.hospitals = self._open(entries, common, limit)
         self.unseen = self._open(_listed(unseen), common, limit)
@@ -82,7 +100,8 @@ class DomainIncremental:
     def _open(
         self, entries: Iterable[Mapping[str, Any]], common: Mapping[str, Any] | None, limit: int | None
     ) -> list[Hospital]:
-        return [open_hospital({**(common or {}), **e}, self.label_space, limit) for e in entries]
+        skip = self.on_bad == "skip"
+        return [open_hospital({**(common or {}), **e}, self.label_space, limit, skip) for e in entries]
 
     def _check(self) -> None:
         names = [hospital.name for hospital in (*self.hospitals, *self.unseen)]
@@ -90,7 +109,16 @@ class DomainIncremental:
         if not self.hospitals or twice:
             what = f"hospitals named twice: {', '.join(twice)}" if twice else "a stream without hospitals"
             raise LifelongCTError(what, "stream.hospitals", "list each hospital once")
+        for hospital in (*self.hospitals, *self.unseen):
+            for case in (*hospital.train, *hospital.test):
+                self._check_channels(case)
         for hospital in self.hospitals:
+            if not hospital.train and hospital.skipped:
+                raise LifelongCTError(
+                    f"none of its training cases can be used: {hospital.skipped[0].error.what}",
+                    f"stream.hospitals {hospital.name}, {len(hospital.skipped)} cases skipped",
+                    "`lifelong-ct verify` lists every problem",
+                )
             if not hospital.train:
                 raise LifelongCTError(
                     f"no training case annotates an organ of the stream ({', '.join(self.label_space.organs)})",
@@ -98,11 +126,34 @@ class DomainIncremental:
                     "mark cases as split: train, or list the hospital under stream.unseen",
                 )
 
+    def _check_channels(self, case: Case) -> None:
+        where = f"hospital {case.hospital}, case {case.id}"
+        if case.channels != self.channels:
+            raise LifelongCTError(
+                f"the case has {case.channels} channels, the stream {self.channels}",
+                where,
+                f"list {self.channels} images for it, or set stream.channels: {case.channels}",
+            )
+        each_modality(case.modality, case.channels, where)
+
+    @property
+    def modality(self) -> str | None:
+        """Of all cases; None where they differ."""
+        cases = [case for h in (*self.hospitals, *self.unseen) for case in (*h.train, *h.test)]
+        found = {case.modality for case in cases}
+        return found.pop() if len(found) == 1 else None
+
 
 def _listed(entries: Entries) -> list[dict[str, Any]]:
-    if isinstance(entries, Mapping):
-        return [{"name": name, **entry} for name, entry in entries.items()]
-    return [dict(entry) for entry in entries]
+    named = isinstance(entries, Mapping)
+    several: Any = list(entries.values()) if isinstance(entries, Mapping) else entries
+    if not isinstance(several, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in several):
+        raise LifelongCTError(
+            "a hospital is no group of keys", "stream.hospitals", "list each as {name: …, layout: …, …}"
+        )
+    if named:
+        return [{"name": name, **entry} for name, entry in zip(entries, several, strict=True)]
+    return [dict(entry) for entry in several]
 
 
 def _ordered(entries: list[dict[str, Any]], order: Sequence[str] | None) -> list[dict[str, Any]]:
@@ -122,14 +173,38 @@ def _ordered(entries: list[dict[str, Any]], order: Sequence[str] | None) -> list
 def _cycled(entries: list[dict[str, Any]], first: int | None) -> list[dict[str, Any]]:
     if first is None or not entries:
         return entries
-    if first < 1:
+    if not _whole(first) or first < 1:
         raise LifelongCTError(f"{first} hospitals", "stream.first", "write 1 or more, or null for all")
     rounds = ((i // len(entries), entries[i % len(entries)]) for i in range(first))
     return [e if not k else {**e, "name": f"{e['name']}_{k + 1}"} for k, e in rounds]
 
 
 def _three(patch: Sequence[int]) -> tuple[int, int, int]:
-    if len(patch) != 3 or min(patch) < 1:
+    if len(patch) != 3 or not all(map(_whole, patch)) or min(patch) < 1:
         raise LifelongCTError(f"{list(patch)} is not a patch", "stream.patch", "write [D, H, W] in voxels")
-    d, h, w = map(int, patch)
+    d, h, w = patch
     return d, h, w
+
+
+def _count(channels: int) -> int:
+    if not _whole(channels) or channels < 1:
+        raise LifelongCTError(f"channels={channels!r}", "stream.channels", "write a whole number from 1")
+    return channels
+
+
+def _spacing(spacing: Sequence[float] | str | None) -> tuple[float, ...] | str | None:
+    if spacing is None or spacing == AUTO:
+        return spacing
+    try:
+        numbers = tuple(float(s) for s in spacing)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != 3 or not all(0 < s < float("inf") for s in numbers):
+        raise LifelongCTError(
+            f"{spacing!r} is no spacing", "stream.spacing", "write [x, y, z] in mm, auto or null"
+        )
+    return numbers
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -36,7 +36,7 @@ class Augment:
         self.noise, self.shift, self.scale, self.mirror = noise, shift, scale, tuple(mirror)
 
     def __call__(self, x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """int16 HU `[B,C,D,H,W]` and codes `[B,1,D,H,W]` → float32 HU and codes; depends on the seed only."""
+        """int16 HU, or what stands for it, `[B,C,D,H,W]` and codes `[B,1,D,H,W]` → float32 HU and codes; depends on the seed only."""
         rng = torch.Generator(device=x.device).manual_seed(seed)
 
         def uniform(low: float, high: float) -> Tensor:

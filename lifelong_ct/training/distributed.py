@@ -30,13 +30,15 @@ def place(device: str, limit: int | None) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        chosen = torch.device(device)
+        chosen = torch.device(str(device))
     except RuntimeError as error:
         raise LifelongCTError(
             f"{device!r} is no device", "trainer.device", "use auto, cpu or cuda"
         ) from error
     if chosen.type == "cuda":
         return _cuda(chosen, limit)
+    if chosen.type != "cpu":
+        raise LifelongCTError(f"{device!r} is not supported", "trainer.device", "use auto, cpu or cuda")
     return chosen
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.files import read_json, unwritable
+from lifelong_ct.core.files import SCRATCH, read_json, remove_scratch, unwritable
 
 
 def finished(folder: Path, config_hash: str) -> dict[str, Any] | None:
@@ -19,7 +19,7 @@ def finished(folder: Path, config_hash: str) -> dict[str, Any] | None:
     Raises:
         LifelongCTError: the folder holds something else, or a run of another configuration.
     """
-    if not folder.exists() or not any(path.name != ".lock" for path in _inside(folder)):
+    if not folder.exists() or not any(_is_kept(path.name) for path in _inside(folder)):
         return None
     results = read_json(folder / "results.json") if (folder / "results.json").exists() else None
     run = results.get("run") if isinstance(results, dict) else None
@@ -39,7 +39,7 @@ def finished(folder: Path, config_hash: str) -> dict[str, Any] | None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of the folder.
+    """Keeps other processes out of the folder, and clears what a killed one left half-written.
 
     Raises:
         LifelongCTError: another one is in, or the folder cannot be written.
@@ -56,9 +56,16 @@ def claimed(folder: Path) -> Iterator[None]:
             raise LifelongCTError(
                 "another process is running in this folder", str(folder), "wait for it, or stop it"
             ) from error
+        for part in (folder, folder / "checkpoints", folder / "figures"):
+            remove_scratch(part)
         yield
     finally:
         os.close(handle)
+
+
+def _is_kept(name: str) -> bool:
+    """Whether a file says something of a run; a lock, or what a kill left half-written, does not."""
+    return name != ".lock" and not name.startswith(SCRATCH)
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -166,14 +166,26 @@ class Learner(SupervisedTemplate):
         loss = self._finite_mean(losses, cases)
         self.scaler.unscale_(self.optimizer)
         self._after_backward(**kwargs)
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self._check_gradient(cases)
         self._before_update(**kwargs)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._after_update(**kwargs)
         self.on_step(StepReport(self.clock.train_exp_iterations, loss, self.optimizer.param_groups[0]["lr"]))
         self._after_training_iteration(**kwargs)
+
+    def _check_gradient(self, cases: Sequence[Sequence[str]]) -> None:
+        """Clips, and stops before a gradient that is no number reaches the weights; with fp16 the scaler skips it."""
+        most = math.inf if self.clip is None else self.clip
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), most)
+        if not self.scaler.is_enabled() and not math.isfinite(float(norm)):
+            raise LifelongCTError(
+                f"the gradient is {float(norm)} at step {self.clock.train_exp_iterations} of experience "
+                f"{self.clock.train_exp_counter + 1}",
+                f"cases {', '.join(dict.fromkeys(case for each in cases for case in each))}",
+                "lower trainer.optimizer.lr; on the CPU trainer.amp=bf16 needs patches whose deepest level has "
+                "more than 2 voxels per axis",
+            )
 
     def _accumulate(self, **kwargs: Any) -> Tensor:
         self.loss = self._make_empty_loss()
@@ -222,7 +234,11 @@ class Learner(SupervisedTemplate):
             return model(self.mb_x)
 
     def held_out_patches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`count` single patches of the present experience that no training step draws."""
+        """`count` single patches of the present experience that no training step draws.
+
+        Raises:
+            DataError: after one pass (`data.schedule=one_pass`), whose cases are closed: there are none.
+        """
         assert self.source is not None
         for i in range(count):
             batch = self.source.batch(_ASIDE + i)

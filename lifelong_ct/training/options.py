@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,9 @@ from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.identity import Identity, Redactor
 from lifelong_ct.core.units import parse_bytes
 from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.data.loading.budget import checked_kind
+from lifelong_ct.data.sampling import SamplingPolicy, make_schedule
+from lifelong_ct.data.sampling.policy import checked_share
 from lifelong_ct.evaluation.cases import Metric
 from lifelong_ct.streams.domain_incremental import DomainIncremental
 from lifelong_ct.training.augment import Augment
@@ -36,27 +41,47 @@ class Requires:
     boundaries: bool = False
     resumable: bool = True
 
+    def __post_init__(self) -> None:
+        for key in ("past_data", "reinitialise", "boundaries", "resumable"):
+            _yes_or_no(getattr(self, key), key, "strategy.requires")
+
 
 @dataclass(frozen=True)
 class DataOptions:
     """The data path; see `conf/data/default.yaml`."""
 
     keep: str = "current"
+    on_bad: str = "error"
     cache: int | str = "256MiB"
     foreground: float = 0.67
+    schedule: str = "epochs"
+    patches_per_case: int = 8
     workers: int = 1
+    worker_kind: str = "thread"
     read_ahead: int = 2
+    timeout: float = 120
+    ingest_workers: int | str = "auto"
 
     def __post_init__(self) -> None:
+        if self.ingest_workers != "auto":
+            _at_least_one(self.ingest_workers, "ingest_workers", "data")
         if self.keep not in ("current", "all"):
             raise LifelongCTError(f"keep={self.keep!r} is unknown", "data.keep", "use current or all")
         parse_bytes(self.cache, "data.cache")
-        if not 0 <= self.foreground <= 1:
-            raise LifelongCTError(
-                f"foreground={self.foreground}", "data.foreground", "write a share in [0, 1]"
-            )
-        for key in ("workers", "read_ahead"):
+        checked_share(self.foreground)
+        for key in ("workers", "read_ahead", "patches_per_case"):
             _at_least_one(getattr(self, key), key, "data")
+        make_schedule(self.schedule, self.patches_per_case)
+        checked_kind(self.worker_kind)
+        if not isinstance(self.timeout, (int, float)) or not 0 < self.timeout < math.inf:
+            raise LifelongCTError(f"timeout={self.timeout!r}", "data.timeout", "write seconds, such as 120")
+
+    @property
+    def ingesters(self) -> int:
+        """Threads that ingest."""
+        if self.ingest_workers != "auto":
+            return int(self.ingest_workers)
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -80,6 +105,32 @@ class TrainerOptions:
     def __post_init__(self) -> None:
         for key in ("steps", "batch_size", "accumulate", "keep_checkpoints"):
             _at_least_one(getattr(self, key), key, "trainer")
+        if self.stop_after is not None:
+            _at_least_one(self.stop_after, "stop_after", "trainer")
+        if self.clip is not None and not (_number(self.clip, 0) and self.clip > 0):
+            raise LifelongCTError(f"clip={self.clip}", "trainer.clip", "write a norm above 0, or null")
+        _yes_or_no(self.reset_optimizer, "reset_optimizer", "trainer")
+        if self.channels_last != "auto":
+            _yes_or_no(self.channels_last, "channels_last", "trainer", "use true, false or auto")
+        if self.augment is not None and not callable(self.augment):
+            raise LifelongCTError(f"augment={self.augment}", "trainer.augment", "give a _target_, or null")
+        self._try_optimizer()
+
+    def _try_optimizer(self) -> None:
+        try:
+            made: Any = self.optimizer([nn.Parameter(torch.zeros(1))])
+        except (TypeError, ValueError) as error:
+            raise LifelongCTError(
+                f"the optimizer cannot be made: {error}",
+                "trainer.optimizer",
+                "give a _target_ of torch.optim with _partial_: true, and options that it takes",
+            ) from error
+        if not isinstance(made, torch.optim.Optimizer):
+            raise LifelongCTError(
+                f"{type(made).__name__} is no optimizer",
+                "trainer.optimizer",
+                "give a _target_ of torch.optim",
+            )
 
 
 @dataclass(frozen=True)
@@ -99,9 +150,16 @@ class EvaluationOptions:
                 "evaluation.schedule",
                 "use every, final or a number of experiences",
             )
-        if len(self.roi) != 3 or min(self.roi) < 1:
+        if len(self.roi) != 3 or not all(map(_whole, self.roi)) or min(self.roi) < 1:
             raise LifelongCTError(f"roi={list(self.roi)}", "evaluation.roi", "write [D, H, W] in voxels")
-        if not 0 <= self.overlap < 1:
+        metrics: Any = self.metrics
+        if not isinstance(metrics, (list, tuple)) or not all(
+            hasattr(m, "names") and callable(m) for m in metrics
+        ):
+            raise LifelongCTError(
+                "a metric is none", "evaluation.metrics", "list metrics by _target_, see conf/evaluation"
+            )
+        if not _number(self.overlap, 0) or self.overlap >= 1:
             raise LifelongCTError(f"overlap={self.overlap}", "evaluation.overlap", "write 0.25 or so")
 
     def due(self, after: int, last: int) -> bool:
@@ -134,6 +192,8 @@ class RunOptions:
         redact: removes what is private from a text.
         reporters: options of `reporting`.
         group: name of the sweep.
+        sampling: where patches are centred; organs with equal right where None.
+        name: of the run, in reports; that of the folder where empty.
     """
 
     strategy: str
@@ -155,8 +215,23 @@ class RunOptions:
     config_hash: str = ""
     command: str = ""
     group: str | None = None
+    sampling: SamplingPolicy | None = None
+    name: str = ""
 
 
 def _at_least_one(value: Any, key: str, group: str) -> None:
-    if not isinstance(value, int) or value < 1:
+    if not _whole(value) or value < 1:
         raise LifelongCTError(f"{key}={value}", f"{group}.{key}", "write a whole number from 1")
+
+
+def _yes_or_no(value: Any, key: str, group: str, fix: str = "write true or false") -> None:
+    if not isinstance(value, bool):
+        raise LifelongCTError(f"{key}={value}", f"{group}.{key}", fix)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any, least: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from torch import nn
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
-from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
+from lifelong_ct.core.errors import DataError, LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import format_bytes
+from lifelong_ct.data import readers
+from lifelong_ct.data.loading.budget import CACHES, DECODING, QUEUE, needs
+from lifelong_ct.data.readers.options import Shapes
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.spacing import run_spacing
 
 MIN_CACHE = 4 << 20
 """Bytes of the smallest brick cache that still serves: a few compressed bricks."""
@@ -27,10 +28,8 @@ STATE_COPIES = 4
 """Weights, gradients and the two moments of Adam."""
 LEAST_SHARE = 0.1
 """Compressed bytes of a volume over its raw ones, at best."""
-VOXEL_BYTES = 3
-"""int16 image and uint8 label."""
-QUEUE, CHECKPOINTS, STATE = "read-ahead queue", "checkpoints", "weights, gradients, optimizer"
-RESERVED = (("ram", QUEUE), ("disk", CHECKPOINTS), ("gpu", STATE))
+CHECKPOINTS, STATE = "checkpoints", "weights, gradients, optimizer"
+RESERVED = (("ram", QUEUE), ("ram", DECODING), ("disk", CHECKPOINTS), ("gpu", STATE))
 """Demands that nobody else admits."""
 
 
@@ -66,13 +65,28 @@ def demands(
     weights = parameter_bytes(model)
     declared = [(type(plugin).__name__, plugin.declared_bytes(weights)) for plugin in plugins]
     kept = sum(own.get("gpu", 0) + own.get("exemplars", 0) for _, own in declared)
-    batch = options.trainer.batch_size * math.prod(options.stream.patch) * VOXEL_BYTES
+    reading = needs(
+        options.stream.patch,
+        options.trainer.batch_size,
+        read_ahead=options.data.read_ahead,
+        workers=options.data.workers,
+        kind=options.data.worker_kind,
+        cache=MIN_CACHE,
+        channels=options.stream.channels,
+    )
+    caches = [Demand("ram", CACHES, reading[CACHES], "the smallest that serve")] if CACHES in reading else []
     keep = options.trainer.keep_checkpoints + 1
     at_once = [options.stream.hospitals] if options.data.keep == "all" else groups
-    volumes = max(sum(least_bytes(hospital, options) for hospital in group) for group in at_once)
+    spacing = run_spacing(options.stream, groups[0])
+    volumes = max(
+        sum(least_bytes(hospital, spacing, options.stream.channels) for hospital in group)
+        for group in at_once
+    )
     return [
         Demand("ram", "brick cache", MIN_CACHE, "the smallest that serves"),
-        Demand("ram", QUEUE, batch * (options.data.read_ahead + options.data.workers), "batches in flight"),
+        *caches,
+        Demand("ram", QUEUE, reading[QUEUE], f"batches of {options.data.workers} workers and the next ones"),
+        Demand("ram", DECODING, reading[DECODING], f"what {options.data.workers} workers read"),
         Demand("disk", CHECKPOINTS, keep * (3 * weights + kept + (1 << 20)), f"{keep} at once"),
         Demand("disk", "volume store", volumes, f"at best {LEAST_SHARE:.0%} of the raw bytes of a round"),
         Demand("gpu", STATE, STATE_COPIES * weights, "with the two moments of Adam"),
@@ -80,29 +94,25 @@ def demands(
     ]
 
 
-def least_bytes(hospital: Hospital, options: RunOptions) -> int:
+def least_bytes(hospital: Hospital, spacing: Sequence[float] | None, channels: int) -> int:
     """Compressed bytes of a hospital's training volumes, at best."""
-    voxels = sum(grid_voxels(case, options.stream.spacing) for case in hospital.train)
-    return int(voxels * VOXEL_BYTES * LEAST_SHARE)
+    voxels = sum(grid_voxels(case, spacing) for case in hospital.train)
+    return int(voxels * voxel_bytes(channels) * LEAST_SHARE)
+
+
+def voxel_bytes(channels: int) -> int:
+    """int16 per channel and uint8 label."""
+    return 2 * channels + 1
 
 
 def grid_voxels(case: Case, spacing: Sequence[float] | None) -> float:
     """Voxels of a case on the stream's spacing, from its header; 0 where that cannot be read (ingest will
     say why)."""
-    if case.image is None:
+    if not case.images:
         return math.prod(case.params["shape"])
     try:
-        image: Any = nib.load(case.image)
-        shape, affine = image.shape[:3], image.affine
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        nib.filebasedimages.ImageFileError,
-        nib.spatialimages.HeaderDataError,
-    ):
-        return 0
-    if not np.isfinite(affine).all():
+        shape, affine = readers.grid(case.images[0], Shapes.of(case.params.get("shapes")))
+    except DataError:
         return 0
     ratio = 1.0 if spacing is None else abs(np.linalg.det(affine[:3, :3])) / math.prod(spacing)
     return math.prod(shape) * ratio
@@ -128,30 +138,39 @@ def check(ledger: Ledger, demands: Iterable[Demand]) -> None:
             )
 
 
-def check_size(model: nn.Module, size: Sequence[int], key: str) -> None:
+def check_size(model: nn.Module, size: Sequence[int], key: str, channels: int = 1) -> None:
     """Tries a network on an empty patch, so that a size that it cannot take is found before training.
 
     Args:
         model: takes int16 `[1, C, D, H, W]`.
         size: `(D, H, W)`.
         key: of the configuration, for the error.
+        channels: C of the stream.
 
     Raises:
-        LifelongCTError: with the next larger size that it can take.
+        LifelongCTError: another number of channels; or with the next larger size that it can take.
     """
-    problem = _refusal(model, size)
+    problem = _refusal(model, size, channels)
     if problem is None:
         return
+    taken = next(p for p in model.parameters() if p.ndim == 5).shape[1]
+    if taken != channels:
+        raise LifelongCTError(
+            f"the network takes {taken} channels, the scans of the stream have {channels}",
+            "model, stream.channels",
+            "write in_channels: ${oc.select:stream.channels,1} in the model",
+        )
     larger = ([-(-n // step) * step for n in size] for step in (8, 16, 32, 64, 128))
-    fits = next((f"{key}={each}" for each in larger if _refusal(model, each) is None), "another network")
+    tried = (each for each in larger if _refusal(model, each, channels) is None)
+    fits = next((f"{key}={each}" for each in tried), "another network")
     raise LifelongCTError(
         f"the network cannot take patches of {list(size)}: {problem}", key, f"use {fits.replace(' ', '')}"
     )
 
 
-def _refusal(model: nn.Module, size: Sequence[int]) -> str | None:
-    first = next(p for p in model.parameters() if p.ndim == 5)
-    patch = torch.zeros((1, first.shape[1], *size), dtype=torch.int16, device=first.device)
+def _refusal(model: nn.Module, size: Sequence[int], channels: int) -> str | None:
+    device = next(model.parameters()).device
+    patch = torch.zeros((1, channels, *size), dtype=torch.int16, device=device)
     was_training = model.training
     try:
         with torch.no_grad():

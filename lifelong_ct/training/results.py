@@ -44,13 +44,30 @@ class Results:
             "summary": dict(self.matrix.summary(self.trained)),
             "memory": self.memory(),
             "seconds": {**self.seconds, "total": sum(self.seconds.values())},
+            "skipped": self.skipped(),
             "error": error,
         }
+
+    def skipped(self) -> list[dict[str, str]]:
+        """Cases that were left out (`data.on_bad=skip`), under pseudonyms."""
+        stream, options = self.options.stream, self.options
+        return [
+            {
+                "hospital": hospital.name,
+                "case": "" if bad.case is None else options.identity.of(bad.case),
+                "code": bad.code,
+                "found": options.redact(
+                    bad.error.what if bad.case else f"{bad.error.what}: {bad.error.where}"
+                ),
+            }
+            for hospital in (*stream.hospitals, *stream.unseen)
+            for bad in hospital.skipped
+        ]
 
     def description(self) -> dict[str, Any]:
         """The `run` of `results.json`."""
         return {
-            "name": self.options.folder.name,
+            "name": self.options.name or self.options.folder.name,
             "strategy": self.options.strategy,
             "stream": self.options.stream.name,
             "seed": self.options.seed,

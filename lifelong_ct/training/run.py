@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +18,27 @@ import torch
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import StockPlugin, adopt
-from lifelong_ct.core.errors import CheckpointError, LifelongCTError
+from lifelong_ct.core.errors import CheckpointError, DataError, LifelongCTError
 from lifelong_ct.core.host_memory import anonymous_rss, give_back, steady_heap
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.protocols import Reporter
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.core.units import parse_bytes
 from lifelong_ct.data.loader import PatchLoader
+from lifelong_ct.data.loading.budget import CACHES
+from lifelong_ct.data.sampling import make_schedule
 from lifelong_ct.data.store import VolumeStore
-from lifelong_ct.streams.hospital import Hospital, sees
+from lifelong_ct.data.volume import StoredVolume
+from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import checkpoint, planner
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.learner import AMP_TYPES, Learner, StepReport
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.results import Results
+from lifelong_ct.training.rounds import Round, one_pass_steps, rounds
 from lifelong_ct.training.scoring import Scorer
+from lifelong_ct.training.spacing import run_spacing
 from lifelong_ct.training.volumes import ExperiencePatches, Volumes
-
-
-@dataclass(frozen=True)
-class Round:
-    """One call of the learner: experience number, name for the reports, hospitals trained on, steps."""
-
-    after: int
-    name: str
-    hospitals: tuple[Hospital, ...]
-    steps: int
-
-
-def rounds(options: RunOptions) -> list[Round]:
-    """What a strategy's `requires` makes of the stream.
-
-    With past data, round i trains on hospitals 1 … i for i times the steps; with a new model each time as
-    well (joint training) only the last round leaves a trace, so only that is run.
-    """
-    hospitals, steps, needs = options.stream.hospitals, options.trainer.steps, options.requires
-    if not needs.past_data:
-        return [Round(i, h.name, (h,), steps) for i, h in enumerate(hospitals, start=1)]
-    growing = [
-        Round(i, f"{hospitals[0].name} … {h.name}" if i > 1 else h.name, tuple(hospitals[:i]), steps * i)
-        for i, h in enumerate(hospitals, start=1)
-    ]
-    return growing[-1:] if needs.reinitialise else growing
 
 
 class Run:
@@ -82,7 +61,7 @@ class Run:
         self.results = Results(options, [h.name for h in self.stream.hospitals], self.ledger)
         self.device = place(options.trainer.device, self.ledger.limits["gpu"])
         self.plugins: list[StrategyPlugin] = [adopt(plugin) for plugin in options.new_plugins()]
-        self._peak = 0
+        self._peak, self._reached = 0, 0
 
     def execute(self) -> dict[str, Any]:
         """Runs to the end, or to `trainer.stop_after`; the results."""
@@ -92,6 +71,11 @@ class Run:
         try:
             self._build()
             done = self._resume()
+            if done == 0:
+                self._set_spacing(run_spacing(self.stream, self.rounds[0].hospitals))
+            self.volumes.check_sources(
+                {h.name: h for r in self.rounds if r.after > done for h in r.hospitals}.values()
+            )
             self._announce(done)
             status = self._rounds(done)
         except BaseException as error:
@@ -116,17 +100,27 @@ class Run:
         by_owner = {(row.kind, row.owner): row.nbytes for row in demands}
         for kind, owner in planner.RESERVED:
             self.ledger.admit(kind, owner, by_owner[kind, owner])
-        cache = self._cache_bytes()
-        self.store = VolumeStore(self.options.store, self.ledger, cache, self.ledger.free("disk"))
+        own, self._worker_cache = self._cache_bytes()
+        self.store = VolumeStore(self.options.store, self.ledger, own, self.ledger.free("disk"))
         keep_all = self.options.data.keep == "all" or self.options.requires.past_data
-        self.volumes = Volumes(self.stream, self.store, keep_all, self._stage)
+        self.volumes = Volumes(
+            self.stream,
+            self.store,
+            keep_all,
+            self._stage,
+            workers=self.options.data.ingesters,
+            name=self.options.identity.of,
+        )
         self.learner = self._new_learner()
-        planner.check_size(self.learner.model, self.stream.patch, "stream.patch")
-        planner.check_size(self.learner.model, self.options.evaluation.roi, "evaluation.roi")
+        for size, key in (
+            (self.stream.patch, "stream.patch"),
+            (self.options.evaluation.roi, "evaluation.roi"),
+        ):
+            planner.check_size(self.learner.model, size, key, self.stream.channels)
         self.experiences = self._experiences()
         self.scorer = Scorer(
             self.options.evaluation,
-            spacing=self.stream.spacing,
+            spacing=None,
             label_space=self.space,
             native=self.volumes.native,
             identity=self.options.identity,
@@ -147,16 +141,22 @@ class Run:
             sharing={h.name: h.sharing for h in self.stream.hospitals},
             hospitals=[row.name for row in self.rounds],
             new_model=self._new_model,
+            channels=self.stream.channels,
         )
         for plugin in self.plugins:
             plugin.bind(context)
         return self.plugins
 
-    def _cache_bytes(self) -> int:
+    def _cache_bytes(self) -> tuple[int, int]:
+        """Of this process, and of all reader processes together: evaluation and the strategy read little."""
         wanted, free = parse_bytes(self.options.data.cache, "data.cache"), self.ledger.free("ram")
-        if free is None:
-            return wanted
-        return max(planner.MIN_CACHE, min(wanted, free // 2))
+        if free is not None:
+            wanted = max(planner.MIN_CACHE, min(wanted, free // 2))
+        if self.options.data.worker_kind == "thread":
+            return wanted, 0
+        workers = max(planner.MIN_CACHE, wanted - planner.MIN_CACHE)
+        self.ledger.admit("ram", CACHES, workers)
+        return planner.MIN_CACHE, workers
 
     def _new_model(self) -> torch.nn.Module:
         torch.manual_seed(derive_seed(self.options.seed, "model") % 2**32)
@@ -191,7 +191,7 @@ class Run:
         datasets = [
             ExperiencePatches(
                 sum(len(hospital.train) for hospital in row.hospitals),
-                lambda row=row: self.volumes.train(row.hospitals),  # type: ignore[misc]
+                lambda row=row: self._opened(row),  # type: ignore[misc]
                 self.space,
                 self.stream.patch,
                 (self.options.seed, "dataset", row.after),
@@ -203,7 +203,7 @@ class Run:
     # --- the rounds -----------------------------------------------------------------------------------
 
     def _rounds(self, done: int) -> str:
-        last = self.rounds[-1].after
+        last, self._reached = self.rounds[-1].after, done + 1
         if done == 0 and len(self.rounds) > 1 and self.options.evaluation.schedule != "final":
             self._evaluate(0)
         for row, experience in zip(self.rounds, self.experiences, strict=True):
@@ -212,7 +212,7 @@ class Run:
             self._train(row, experience)
             if self.options.evaluation.due(row.after, last):
                 self._evaluate(row.after)
-            self._save(row)
+            self._save(self._row)
             stop = self.options.trainer.stop_after
             if stop is not None and row.after >= stop and row.after < last:
                 return "stopped"
@@ -222,12 +222,15 @@ class Run:
         if self.options.requires.reinitialise and row is not self.rounds[0]:
             self.learner = self._new_learner()
         give_back()
-        self._peak = 0
+        self._peak, self._reached = 0, row.after
         with self._timed("reading"):
-            volumes = self.volumes.train(row.hospitals)
+            volumes = self._opened(row)
+        self._pass_on()
+        if self.options.data.schedule == "one_pass":
+            row = replace(row, steps=one_pass_steps(self.options, len(volumes)))
         self.space.see(sees(case for hospital in row.hospitals for case in hospital.train))
         for volume in sorted(volumes, key=lambda v: v.digest):
-            self.space.encode_lut(volume.organs)
+            self.space.encode_lut(volume.organs, volume.overlaps)
         self._row, self._began = row, time.monotonic()
         self.reporter.event(
             "experience_started", after=row.after, hospital=row.name, steps=row.steps, cases=len(volumes)
@@ -235,23 +238,48 @@ class Run:
         with self._timed("training"):
             self.learner.learn(experience, self._source(row, volumes), row.steps)
 
-    def _source(self, row: Round, volumes: Any) -> PatchLoader:
-        data, trainer = self.options.data, self.options.trainer
+    def _opened(self, row: Round) -> list[StoredVolume]:
+        """The training volumes of a round.
+
+        Raises:
+            DataError: one pass has left the round behind.
+        """
+        if self.options.data.schedule == "one_pass" and row.after < self._reached:
+            raise DataError(
+                f"the cases of {row.name} are closed: they have been shown",
+                "data.schedule=one_pass",
+                "use data.schedule=epochs, or a strategy that does not read past hospitals",
+                "closed",
+            )
+        return self.volumes.train(row.hospitals)
+
+    def _source(self, row: Round, volumes: Sequence[StoredVolume]) -> PatchLoader:
+        data, identity = self.options.data, self.options.identity
+        cases = [case for hospital in row.hospitals for case in hospital.train]
+        known = len(cases) == len(volumes)
         return PatchLoader(
             volumes,
             self.space,
             self.stream.patch,
-            trainer.batch_size,
+            self.options.trainer.batch_size,
             (self.options.seed, "patches", row.after),
             foreground=data.foreground,
+            policy=self.options.sampling,
+            schedule=make_schedule(data.schedule, data.patches_per_case),
             read_ahead=data.read_ahead,
             workers=data.workers,
+            worker_kind=data.worker_kind,
+            timeout=data.timeout,
+            worker_cache=self._worker_cache,
+            ledger=self.ledger,
+            names=[f"{case.hospital} {identity.of(case)}" for case in cases] if known else None,
         )
 
     def _evaluate(self, after: int) -> None:
         with self._timed("evaluation"):
             give_back()
             rows = self.scorer.score(self.learner.model, after, self.stream.scored)
+        self._pass_on()
         self.results.matrix.append(rows)
         document = self.results.document("running")
         self.reporter.event("evaluated", after=after, rows=rows, matrix=self.results.matrix, results=document)
@@ -279,16 +307,25 @@ class Run:
     def state_dict(self, after: int) -> dict[str, Any]:
         """Everything a fresh process needs to go on after an experience. The generators are not in it: each
         experience seeds them anew, from the run's seed and its number."""
-        spacing = self.stream.spacing
         return {
             "after": after,
             "config_hash": self.options.config_hash,
             "learner": self.learner.state_dict(),
             "strategy": [plugin.state_dict() for plugin in self.plugins],
             "label_space": self.space.state_dict(),
-            "serving": {"spacing": spacing and list(spacing), "roi": list(self.options.evaluation.roi)},
+            "serving": self._serving(),
             "results": self.results.state_dict(),
             "reporter": self.reporter.state_dict(),  # type: ignore[attr-defined]
+        }
+
+    def _serving(self) -> dict[str, Any]:
+        """What a model must be told to predict with."""
+        spacing = self.volumes.spacing
+        return {
+            "spacing": spacing and list(spacing),
+            "roi": list(self.options.evaluation.roi),
+            "channels": self.stream.channels,
+            "modality": self.stream.modality,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> int:
@@ -297,6 +334,7 @@ class Run:
         for plugin, own in zip(self.plugins, state["strategy"], strict=True):
             plugin.load_state_dict(own)
         self.learner.load_state_dict(state["learner"])
+        self._set_spacing(state["serving"]["spacing"])
         self.results.load_state_dict(state["results"])
         self.reporter.load_state_dict(state["reporter"])  # type: ignore[attr-defined]
         return int(state["after"])
@@ -321,6 +359,10 @@ class Run:
     def _checkpoints(self) -> Path:
         return self.options.folder / "checkpoints"
 
+    def _set_spacing(self, spacing: Sequence[float] | None) -> None:
+        fixed = None if spacing is None else tuple(spacing)
+        self.volumes.spacing = self.scorer.spacing = fixed
+
     # --- telling --------------------------------------------------------------------------------------
 
     def _announce(self, done: int) -> None:
@@ -337,6 +379,13 @@ class Run:
             done=done,
             results=self.results.document("running"),
         )
+        if self.options.data.schedule == "one_pass":
+            self._note(
+                "one pass: each case is read once; the steps follow from the cases, not from trainer.steps"
+            )
+        for row in self.results.skipped():
+            case = f"case {row['case']}" if row["case"] else "a case"
+            self._note(f"{case} of {row['hospital']} is skipped ({row['code']}): {row['found']}")
         for plugin in self.plugins:
             lost: list[str] = getattr(plugin, "lost_on_resume", list)()
             if lost:
@@ -357,6 +406,7 @@ class Run:
         return self.options.redact(text)
 
     def _on_step(self, report: StepReport) -> None:
+        self._pass_on()
         self._peak = max(self._peak, anonymous_rss())
         self.results.anonymous_peak = max(self.results.anonymous_peak, self._peak)
         self.reporter.event(
@@ -371,6 +421,11 @@ class Run:
 
     def _stage(self, text: str, done: int, total: int) -> None:
         self.reporter.event("stage", text=text, done=done, total=total)
+
+    def _pass_on(self) -> None:
+        """What the volumes have to tell: their threads do not speak to reporters."""
+        for text in self.volumes.told():
+            self._note(text)
 
     def _note(self, text: str) -> None:
         self.reporter.event("note", text=self.options.redact(text))

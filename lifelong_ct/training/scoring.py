@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -70,8 +71,7 @@ class Scorer:
     def _score_case(self, model: nn.Module, raw: RawCase) -> list[tuple[str, str, float | None]]:
         ready = prepare(raw, self.spacing)
         width = len(self.label_space.channels) + 1
-        voxels = ready.image.size
-        need = voxels * (2 + 4 + LOGIT_BYTES * width) + raw.image.nbytes
+        need = ready.image.size * (2 + 4) + math.prod(ready.shape) * LOGIT_BYTES * width + raw.image.nbytes
         with self.ledger.reserve("ram", "evaluation of a case", need):
             image = ready.image if ready.image.ndim == 4 else ready.image[None]
             predicted = predict_labels(

@@ -24,6 +24,8 @@ class Served:
         spacing: mm per axis, None for each scan's own.
         roi: sliding window in voxels.
         after: experiences it has seen.
+        channels: images of a scan.
+        modality: of the scans that it was trained on; None where they differed.
     """
 
     model: nn.Module
@@ -31,6 +33,8 @@ class Served:
     spacing: tuple[float, ...] | None
     roi: tuple[int, ...]
     after: int
+    channels: int = 1
+    modality: str | None = "CT"
 
 
 def load_model(folder: Path, new_model: Callable[[], nn.Module]) -> Served:
@@ -55,8 +59,16 @@ def load_model(folder: Path, new_model: Callable[[], nn.Module]) -> Served:
         raise CheckpointError(
             "the checkpoint is of another architecture: " + " ".join(str(error).split())[:300],
             str(folder),
-            "give the model=… and its options that the run had (config.yaml in its folder)",
+            "give the stream=… and model=… with the options that the run had (config.yaml in its folder)",
         ) from error
     serving = state["serving"]
     spacing = None if serving["spacing"] is None else tuple(serving["spacing"])
-    return Served(model.eval(), space, spacing, tuple(serving["roi"]), int(state["after"]))
+    return Served(
+        model.eval(),
+        space,
+        spacing,
+        tuple(serving["roi"]),
+        int(state["after"]),
+        serving.get("channels", 1),
+        serving.get("modality", "CT"),
+    )

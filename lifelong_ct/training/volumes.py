@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import queue
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from lifelong_ct.core.errors import LimitExceeded
+from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.types import Case
-from lifelong_ct.data.ingest import ingest, source_key
+from lifelong_ct.data.admission import need
+from lifelong_ct.data.ingest import Ingest
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.loader import PatchDataset
-from lifelong_ct.data.store import StoredVolume, VolumeStore
+from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.types import RawCase
+from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.streams.domain_incremental import DomainIncremental
 from lifelong_ct.streams.hospital import Hospital
 
 Progress = Callable[[str, int, int], None]
+Held = dict[str, dict[str, str]]
+"""Hospital → case → key of its volume."""
 
 
 class Volumes:
@@ -29,20 +35,36 @@ class Volumes:
         store: where preprocessed volumes are.
         keep_all: nothing is evicted.
         progress: told `(text, done, total)`.
+        workers: threads that ingest.
+        name: of a case, for notes.
+
+    Attributes:
+        spacing: mm per axis that training volumes are brought to, None for each scan's own. A run sets it where
+            the stream leaves it open.
     """
 
     def __init__(
-        self, stream: DomainIncremental, store: VolumeStore, keep_all: bool, progress: Progress
+        self,
+        stream: DomainIncremental,
+        store: VolumeStore,
+        keep_all: bool,
+        progress: Progress,
+        *,
+        workers: int = 1,
+        name: Callable[[Case], str] = lambda case: case.id,
     ) -> None:
         self.stream, self.store, self.keep_all, self.progress = stream, store, keep_all, progress
-        self._train: dict[str, list[str]] = {}
-        self._test: dict[str, list[str]] = {}
+        self.workers, self.name = workers, name
+        self.spacing: Sequence[float] | None = None if isinstance(stream.spacing, str) else stream.spacing
+        self._train: Held = {}
+        self._test: Held = {}
         self._names: list[str] = []
         self._open: list[StoredVolume] = []
+        self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def train(self, hospitals: Sequence[Hospital]) -> list[StoredVolume]:
-        """Training volumes of the hospitals, on the stream's spacing. Those of earlier ones are closed:
-        what stays of a past hospital in memory is the keys of its volumes.
+        """Training volumes of the hospitals, on the spacing. Those of earlier ones are closed: what stays of a
+        past hospital in memory is the keys of its volumes.
 
         Raises:
             DataError: a case cannot be used.
@@ -53,53 +75,104 @@ class Volumes:
             for volume in self._open:
                 self.store.cache.drop(volume.key)
             self._names, self._open = [], []
+            opened: list[StoredVolume] = []
+            room = partial(self._room, names, True)
             for hospital in hospitals:
-                volumes = self._ingest(hospital, hospital.train, self.stream.spacing, names)
-                self._train[hospital.name] = [volume.key for volume in volumes]
-                self._open += volumes
-            self._names = names
+                with self.store.cache_lent():
+                    volumes = self._ingest(hospital, self.spacing, room).every(hospital.train)
+                self._train[hospital.name] = _keys(hospital.train, volumes)
+                opened += volumes
+            self._names, self._open = names, opened
         return self._open
 
     def native(self, hospital: Hospital, case: Case) -> RawCase:
-        """A test case on its own grid, from the store where it fits, else from its source."""
+        """A test case on its own grid, from the store where it fits, else from its source.
+
+        Raises:
+            DataError: a test case cannot be used.
+            LimitExceeded: it needs more memory than there is.
+        """
         if hospital.name not in self._test:
-            try:
-                volumes = self._ingest(hospital, hospital.test, None, [*self._names, hospital.name])
-            except LimitExceeded:
-                for part in hospital.test:
-                    self.store.evict(source_key(part, None))
-                volumes = []
-            self._test[hospital.name] = [volume.key for volume in volumes]
-        keys = self._test[hospital.name]
-        if not keys:
-            return hospital.layout.load(case)
-        stored = self.store.get(keys[hospital.test.index(case)])
+            self._test[hospital.name] = self._window(hospital)
+        key = self._test[hospital.name].get(case.id)
+        if key is None:
+            with self.store.admission.room(need(hospital.layout, case, None), 0, self.name(case)):
+                return hospital.layout.load(case)
+        stored = self._ingest(hospital, None, lambda taken: False, cached=False).reopen(case, key)
         image, label = stored.read((0, 0, 0), stored.shape)
-        self.store.cache.drop(stored.key)  # read once per evaluation: not worth the memory between
-        return RawCase(np.asarray(image), label, stored.affine, stored.organs)
+        return RawCase(np.asarray(image), label, stored.affine, stored.organs, stored.overlaps, stored.scales)
+
+    def check_sources(self, train: Iterable[Hospital]) -> None:
+        """Looks whether every file is there that the run will read: of the training cases of these hospitals, and of
+        all test cases.
+
+        Raises:
+            DataError: the first file that is gone.
+        """
+        cases = [(h, case) for h in train for case in h.train]
+        cases += [(h, case) for h in self.stream.scored for case in h.test]
+        for hospital, case in cases:
+            for path in case.files:
+                if not path.exists():
+                    raise DataError(
+                        "a source that the run will need is gone",
+                        f"hospital {hospital.name}, case {self.name(case)}, {path}",
+                        "bring it back, or take the case out of the hospital",
+                        "missing",
+                    )
+
+    def told(self) -> Iterator[str]:
+        """What a user should know since this was asked last: sources that changed, volumes that were mended."""
+        while not self._notes.empty():
+            yield self._notes.get()
+
+    def _window(self, hospital: Hospital) -> dict[str, str]:
+        """Test cases → keys, of those that fit while no other test case leaves: windows that push each other out
+        would be written anew at every evaluation."""
+        room = partial(self._room, self._names, False)
+        with self.store.cache_lent():
+            return _keys(hospital.test, self._ingest(hospital, None, room).what_fits(hospital.test))
 
     def _ingest(
-        self, hospital: Hospital, cases: Sequence[Case], spacing: Any, wanted: Sequence[str]
-    ) -> list[StoredVolume]:
+        self,
+        hospital: Hospital,
+        spacing: Sequence[float] | None,
+        room: Callable[[Collection[str]], bool],
+        cached: bool = True,
+    ) -> Ingest:
         def on_case(done: int, total: int) -> None:
             self.progress(f"reading {hospital.name}", done, total)
 
-        while True:
-            try:
-                return ingest(hospital.layout, list(cases), self.store, spacing, on_case=on_case)
-            except LimitExceeded:
-                if not self._evict(wanted):
-                    raise
+        return Ingest(
+            hospital.layout,
+            self.store,
+            spacing,
+            on_case,
+            workers=self.workers,
+            name=self.name,
+            note=self._notes.put,
+            make_room=room,
+            cached=cached,
+        )
 
-    def _evict(self, wanted: Sequence[str]) -> bool:
-        """Makes room: test volumes first, they can be read again; then the oldest past hospital."""
-        for held in (self._test, {} if self.keep_all else self._train):
-            for name in held:
-                if name not in wanted and held[name]:
-                    for key in held.pop(name):
-                        self.store.evict(key)
-                    return True
-        return False
+    def _room(self, wanted: Sequence[str], windows: bool, taken: Collection[str]) -> bool:
+        """Gives the volumes of a hospital up: test volumes first where they may leave, they can be read again; then
+        those of the oldest past hospital. What another hospital has as well stays."""
+        past = [] if self.keep_all else [name for name in self._train if name not in wanted]
+        if windows and self._test:
+            keys = set(self._test.pop(next(iter(self._test))).values())
+        elif past:
+            keys = set(self._train.pop(past[0]).values())
+        else:
+            return False
+        kept = {key for part in (self._train, self._test) for own in part.values() for key in own.values()}
+        self.store.evict(*(keys - kept - set(taken)))
+        return True
+
+
+def _keys(cases: Sequence[Case], volumes: Sequence[StoredVolume | None]) -> dict[str, str]:
+    found = zip(cases, volumes, strict=True)
+    return {case.id: volume.key for case, volume in found if volume is not None}
 
 
 class ExperiencePatches(Dataset[Any]):

@@ -137,6 +137,8 @@ class TestAGEM:
     def test_its_bytes_are_declared_admitted_and_told(self) -> None:
         world = World(agem())
         assert world.plugins[0].declared_bytes(0) == {"ram": 4 * PATCH_BYTES, "exemplars": 4 * PATCH_BYTES}
+        two = World(agem(), bind={"channels": 2})
+        assert two.plugins[0].declared_bytes(0)["ram"] == 4 * PATCH_BYTES * 5 // 3  # 2 × 2 + 1 for 2 + 1
         for experience in (0, 1):
             world.learn(experience)
             held = 2 * (experience + 1) * PATCH_BYTES

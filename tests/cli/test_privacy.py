@@ -45,6 +45,19 @@ def test_the_hash_ignores_places_and_pauses_and_knows_the_rest(tmp_path):
     config = _config(tmp_path)
     same = {**config, "paths": {}, "group": "x", "trainer": {**config["trainer"], "stop_after": 1}}
     other = {**config, "trainer": {**config["trainer"], "steps": 4}}
+    data = {
+        "cache": 1,
+        "workers": 2,
+        "worker_kind": "process",
+        "read_ahead": 9,
+        "timeout": 5,
+        "foreground": 0.5,
+    }
+    few = {"data": {"foreground": 0.5}}
+    assert privacy.configuration_hash({**config, "data": data}) == privacy.configuration_hash(
+        {**config, **few}
+    )
+    assert privacy.configuration_hash({**config, **few}) != privacy.configuration_hash(config)
     assert privacy.configuration_hash(config) == privacy.configuration_hash(same)
     assert privacy.configuration_hash(config) != privacy.configuration_hash(other)
 
@@ -65,3 +78,36 @@ def test_hospitals_without_a_name_are_hidden_too(tmp_path):
     config["stream"]["hospitals"] = [{"manifest": {"cases": [{"id": i}]}} for i in ("DOE-1", "ROE-2")]
     redact = privacy.redactor(config, Identity(tmp_path))
     assert "OE-" not in redact("DOE-1 and ROE-2")
+
+
+def test_folders_of_dicom_are_hidden_before_they_are_listed(tmp_path):
+    root = tmp_path / "archive"
+    for folder in ("Doe_Jane/study-5/1", "Roe_Rita/study-6/2"):
+        (root / folder).mkdir(parents=True)
+    split = {"train": ["Doe_Jane/*"], "test": ["Poe_Edgar/*"]}
+    config = _config(tmp_path, layout="dicom", root=str(root), series="*/*/*", split=split)
+    redact = privacy.redactor(config, Identity(tmp_path))
+    text = redact(
+        f"case Doe_Jane/study-5/1, {root}/Doe_Jane/study-5/1/0001.dcm; split, Poe_Edgar/*; Roe_Rita"
+    )
+    for word in ("Doe", "Jane", "Rita", "Edgar", str(root)):
+        assert word not in text
+    shown = privacy.public(config, config, redact)
+    assert shown["stream"]["hospitals"][0]["split"] == "<2 entries>"
+
+
+def test_a_csv_with_a_byte_order_mark_hides_its_ids(tmp_path):
+    (tmp_path / "m.csv").write_text("id,patient\nSCAN-77,Doe^Jane\n", encoding="utf-8-sig")
+    redact = privacy.redactor(_config(tmp_path, manifest=str(tmp_path / "m.csv")), Identity(tmp_path))
+    assert "SCAN" not in redact("case SCAN-77")
+    assert "Jane" not in redact("of DOE^JANE, doe^jane".lower())
+
+
+def test_relative_places_are_hidden_too(tmp_path):
+    config = _config(tmp_path, root="Doe_Jane", manifest="doe-jane.csv", anatomy="maps/of Jane")
+    redact = privacy.redactor(config, Identity(tmp_path))
+    shown = privacy.public(config, config, redact)
+    assert shown["stream"]["hospitals"] == [
+        {"name": "north", "root": "<root>", "manifest": "<manifest>", "anatomy": "<anatomy>"}
+    ]
+    assert redact("the folder Doe_Jane, doe-jane.csv: bad") == "the folder <north>, <north>: bad"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lifelong_ct.cli.build import told
+from lifelong_ct.cli.telling import told
 from lifelong_ct.cli.train import group_of
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.identity import Redactor

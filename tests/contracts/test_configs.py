@@ -1,11 +1,15 @@
 """Every YAML composes, and what has a target is built."""
 
 import pytest
+from drawn import Described, drawn, sampler
 
 from lifelong_ct.cli import compose
 from lifelong_ct.cli.conf import options
 from lifelong_ct.cli.instantiate import build
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.data.layouts import open_layout
+from lifelong_ct.streams.hospital import SHARING
 
 CHOICES = [
     (group, choice) for group, choices in options().items() for choice in choices if group != "hospital"
@@ -18,10 +22,34 @@ def test_composes(group, choice):
     assert config["stream"]["hospitals"]
 
 
+@pytest.mark.parametrize("choice", options()["hospital"])
+def test_hospitals_compose_and_their_layouts_take_their_options(choice):
+    """Their data are not here: that is what is missing, and not another option."""
+    added = [f"+hospital@stream.unseen.example={choice}", "paths.data=not-here"]
+    entry = compose.plain(compose.compose(compose.Request(["stream=real_ct", *added])))["stream"]["unseen"][
+        "example"
+    ]
+    assert entry.pop("sharing") in SHARING
+    with pytest.raises(LifelongCTError, match=r"not-here.* does not exist"):
+        open_layout(entry)
+
+
 @pytest.mark.parametrize("choice", options()["model"])
 def test_models_are_built(choice):
     config = compose.plain(compose.compose(compose.Request([f"model={choice}"])))
     assert build(config["model"], "model").grow(3)
+
+
+@pytest.mark.parametrize("choice", options()["sampling"])
+def test_sampling_policies_are_built_and_draw(choice):
+    """From a case without any organ, and from one with two of them, of which one is not seen."""
+    config = compose.plain(compose.compose(compose.Request([f"sampling={choice}", "data.foreground=0.25"])))
+    policy = build(config["sampling"], "sampling")
+    assert getattr(policy, "foreground", 0.25) == 0.25
+    for volume in (Described(), Described(liver=[[9, 8, 7]], spleen=[])):
+        draws = [[start for _, start in drawn(sampler([volume], policy=policy), 20)] for _ in range(2)]
+        assert draws[0] == draws[1]
+        assert len(set(draws[0])) > 5
 
 
 @pytest.mark.parametrize("choice", options()["loss"])

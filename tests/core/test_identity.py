@@ -1,8 +1,14 @@
 import hashlib
 import hmac
+import json
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
+from upath import UPath
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.identity import KEY_FILE, Identity, Redactor
@@ -10,7 +16,7 @@ from lifelong_ct.core.types import Case
 
 
 def case(image: str, id: str = "scan-7", patient: str = "John^Canary", hospital: str = "north") -> Case:
-    return Case(hospital, id, patient, "train", ("liver", "spleen"), image=Path(image))
+    return Case(hospital, id, patient, "train", ("liver", "spleen"), images=(Path(image),))
 
 
 class TestIdentity:
@@ -158,3 +164,96 @@ def test_a_patient_who_is_in_two_hospitals_is_hidden_all_the_same() -> None:
     for hospital in ("north", "north_2"):
         redact.hide_case(case("/data/canary_john/ct.nii.gz", hospital=hospital), f"P-{hospital}")
     assert "canary" not in redact("cannot read canary_john").lower()
+
+
+URLS = [
+    "s3://north-bucket/scans",
+    "https://jane:s3cret@pacs.north.org/scans/all",
+    "ftp://jane:s3cret@pacs.north.org/scans/all",
+    "zip://scans::/srv/north/all.zip",
+    "zip://::https://jane:s3cret@pacs.north.org/all.zip",
+    "memory://north-bucket/scans",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("sentence", [s for s in SENTENCES if not s.startswith("file")])
+def test_nothing_of_a_url_is_left_however_it_is_spelt(url: str, sentence: str) -> None:
+    redact = Redactor(["north"])
+    redact.hide_root(url, "north")
+    for spelt in (f"{url}/Canary/ct.nii.gz", str(UPath(url) / "Canary" / "ct.nii.gz")):
+        clean = redact(sentence.format(spelt))
+        assert "<north>" in clean
+        for private in ("Canary", "jane", "s3cret", "pacs", "bucket", "scans", "srv", "all.zip", "ct.nii"):
+            assert private not in clean
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_what_clients_say_of_a_url_shows_neither_host_nor_password(url: str) -> None:
+    redact = Redactor(["north"])
+    redact.hide_root(url, "north")
+    clean = redact(
+        "Cannot connect to host pacs.north.org:443 as jane with s3cret: north-bucket/scans/Canary/ct.nii.gz"
+    )
+    if "pacs" in url:
+        assert not {"pacs.north.org", "jane", "s3cret"} & set(clean.replace(":", " ").split())
+    if "bucket" in url:
+        assert "Canary" not in clean
+
+
+def test_a_case_of_a_url_is_hidden_by_the_parts_of_its_paths() -> None:
+    redact = Redactor()
+    root = UPath("memory://bucket/scans")
+    redact.hide_case(
+        Case(
+            "north", "scan-7", "John^Canary", "train", ("liver",), images=(root / "canary_77" / "ct.nii.gz",)
+        ),
+        "0123",
+        root,
+    )
+    assert redact("canary_77 of scan-7: John^Canary") == "0123-file of 0123: 0123"
+
+
+NAMES = ("Żółćwvu O'Qponmlk", "qponmlk_Zyxwvut")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("written", [str, str.upper, str.lower, repr, ascii, json.dumps, quote])
+def test_a_name_is_found_however_it_is_written(name: str, form: Any, written: Callable[[str], str]) -> None:
+    redact = Redactor()
+    redact.hide_words([(unicodedata.normalize("NFD" if form == "NFC" else "NFC", name), "P0")])
+    redact.hide_root(f"/srv/{name}", "north")
+    spelt = written(unicodedata.normalize(form, name))
+    for text in (f"of {spelt}, see", f"in /srv/{spelt.strip(chr(39) + chr(34))}/a.nii"):
+        clean = redact(text).lower()
+        assert "qponmlk" not in clean
+        assert "wvu" not in clean
+
+
+def test_an_apostrophe_within_a_name_does_not_end_a_path() -> None:
+    redact = Redactor()
+    redact.hide_root(ROOT, "north")
+    assert redact(f"case 7, {ROOT}/John o'Canary/O'Neill CT.nii.gz is cut") == "case 7, <north> is cut"
+
+
+def test_a_bracket_does_not_end_a_path() -> None:
+    redact = Redactor()
+    redact.hide_root(ROOT, "north")
+    assert redact(f"cannot read {ROOT}/label (Canary).nii, sorry") == "cannot read <north>, sorry"
+    assert redact(f"{ROOT} (of 3 GB) is full") == "<north> (of 3 GB) is full"
+
+
+def test_after_where_a_path_ends_with_its_line() -> None:
+    redact = Redactor()
+    redact.hide_root(ROOT, "north")
+    assert (
+        redact(f"  where: case 3, {ROOT}/of John Canary\n  fix:   x")
+        == "  where: case 3, <north>\n  fix:   x"
+    )
+
+
+def test_a_key_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / KEY_FILE).mkdir()
+    with pytest.raises(LifelongCTError, match="cannot be read"):
+        Identity(tmp_path)

@@ -1,51 +1,39 @@
-"""From cases to stored volumes: resampling in mm, keys, and what is read again."""
+"""From cases to stored volumes: each once per content, again where it changed, the same with any number of threads."""
 
 import os
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from lifelong_ct.core.errors import DataError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
-from lifelong_ct.data.bricks import read_header
-from lifelong_ct.data.ingest import ingest, prepare, source_key
+from lifelong_ct.data.ingest import Ingest, ingest, prepare
 from lifelong_ct.data.layouts.manifest import ManifestLayout
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.types import RawCase
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 OBLIQUE = np.array([[0, -1.5, 0, 30], [2.0, 0, 0, -7], [0, 0, 5.0, 11], [0, 0, 0, 1]])
-NEW_SPACINGS = [(1.0, 1.0, 1.0), (3.0, 1.5, 4.0), (2.0, 0.7, 20.0), (5.0, 6.0, 2.5)]
 
 
-def raw(shape=(12, 10, 6), channels=None, seed=0) -> RawCase:
+def raw(shape=(12, 10, 6), seed=0) -> RawCase:
     rng = np.random.default_rng(seed)
-    image = rng.integers(-1000, 1000, shape if channels is None else (channels, *shape)).astype(np.int16)
-    label = rng.integers(0, 4, shape).astype(np.uint8)
-    return RawCase(image, label, OBLIQUE, ("liver", "spleen", "pancreas"))
-
-
-def in_mm(affine, shape) -> np.ndarray:
-    """`[3, D, H, W]`, mm of every voxel centre."""
-    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"))
-    return np.einsum("ij,jdhw->idhw", affine[:3, :3], index) + affine[:3, 3, None, None, None]
-
-
-def edges(affine, shape) -> np.ndarray:
-    """`[2, 3]`, mm of the outer corners of the first and the last voxel."""
-    ends = np.array([[-0.5] * 3, np.array(shape) - 0.5])
-    return ends @ affine[:3, :3].T + affine[:3, 3]
+    image = rng.integers(-1000, 1000, shape).astype(np.int16)
+    return RawCase(
+        image, rng.integers(0, 4, shape).astype(np.uint8), OBLIQUE, ("liver", "spleen", "pancreas")
+    )
 
 
 class Counting:
-    """Cases in memory; counts what is loaded and fails at one."""
+    """Cases in memory; remembers what is loaded and fails at some."""
 
-    def __init__(self, cases: int, bad: int | None = None) -> None:
+    def __init__(self, cases: int, *bad: int) -> None:
         self.listed = [
             Case("h", f"c{i}", f"p{i}", "train", ("liver",), params={"shape": [12, 10, 6], "i": i})
             for i in range(cases)
@@ -57,177 +45,64 @@ class Counting:
 
     def load(self, case: Case) -> RawCase:
         self.loads.append(case.id)
-        if case.params["i"] == self.bad:
+        if case.params["i"] in self.bad:
             raise DataError("it is broken", case.id, "mend it")
         return replace(raw(seed=case.params["i"]), organs=case.organs)
 
 
-def store(root: Path, ledger: Ledger | None = None) -> VolumeStore:
-    return VolumeStore(root, ledger or Ledger(), 0)
+def write(folder: Path, seed: int = 0, names=("ct.nii.gz", "seg.nii.gz")) -> None:
+    """A scan and its labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    voxels, label = rng.integers(-1000, 1000, (12, 10, 8)).astype(np.int16), np.zeros((12, 10, 8), np.uint8)
+    label[6:9, 2:6, 2:6], label[1:4, 2:6, 2:6] = 1, 2
+    for data, name in zip((voxels, label), names, strict=True):
+        nib.save(nib.Nifti1Image(data, np.diag([2.0, 2.0, 3.0, 1.0])), folder / name)
+
+
+def hospital(
+    root: Path, count: int = 1, name: str = "north", names=("ct.nii.gz", "seg.nii.gz"), **options
+) -> ManifestLayout:
+    """A layout of scans that `write` made in folders c0, c1, …"""
+    rows = [
+        {
+            "id": f"smith-{i}",
+            "patient": f"mueller-{i}",
+            "split": "train",
+            "organs": ["liver", "spleen"],
+            "image": f"c{i}/{names[0]}",
+            "label": f"c{i}/{names[1]}",
+        }
+        for i in range(count)
+    ]
+    manifest = {"labels": {"liver": 1, "spleen": 2}, "cases": rows}
+    layout = ManifestLayout(name, manifest=manifest, root=str(root), **options)
+    layout.loads = []
+    load = layout.load
+    layout.load = lambda case: [layout.loads.append(case.id), load(case)][1]
+    return layout
+
+
+def store(root: Path, ledger: Ledger | None = None, **more) -> VolumeStore:
+    return VolumeStore(root, ledger or Ledger(), 0, **more)
+
+
+def files(root: Path) -> list[Path]:
+    return sorted(root.rglob("*.lctvol"))
 
 
 def everything(volume):
     return volume.read((0, 0, 0), volume.shape)
 
 
-# --- resampling -----------------------------------------------------------------------------------------
+def into(layout, kept, spacing=None, **more):
+    """Volumes and notes."""
+    notes = []
+    volumes = Ingest(layout, kept, spacing, note=notes.append, **more).every(list(layout.cases()))
+    return volumes, notes
 
 
-@pytest.mark.parametrize("spacing", [None, (2.0, 1.5, 5.0)])
-def test_the_same_spacing_changes_nothing(spacing):
-    case = raw()
-    assert prepare(case, spacing) is case
-
-
-@pytest.mark.parametrize("spacing", NEW_SPACINGS)
-def test_the_spacing_is_met_and_the_corners_stay(spacing):
-    case = raw()
-    ready = prepare(case, spacing)
-    wanted = np.array(case.image.shape) * case.spacing / np.array(spacing)
-    assert np.abs(ready.image.shape - wanted).max() <= 0.5
-    assert ready.label.shape == ready.image.shape
-    np.testing.assert_allclose(edges(ready.affine, ready.image.shape), edges(OBLIQUE, case.image.shape))
-    turn = ready.affine[:3, :3] / np.linalg.norm(ready.affine[:3, :3], axis=0)
-    np.testing.assert_allclose(turn, OBLIQUE[:3, :3] / np.linalg.norm(OBLIQUE[:3, :3], axis=0), atol=1e-12)
-
-
-@pytest.mark.parametrize("spacing", NEW_SPACINGS)
-def test_a_linear_image_keeps_its_values_in_mm(spacing):
-    slope = np.array([7.0, -5.0, 9.0])
-
-    def ramp(affine, shape):
-        return np.tensordot(slope, in_mm(affine, shape), 1)
-
-    image = ramp(OBLIQUE, (12, 10, 6)).round().astype(np.int16)
-    ready = prepare(replace(raw(), image=image), spacing)
-    expected = ramp(ready.affine, ready.image.shape)
-    index = np.linalg.inv(OBLIQUE) @ np.vstack(
-        [in_mm(ready.affine, ready.image.shape).reshape(3, -1), np.ones(ready.image.size)]
-    )
-    last = np.array(image.shape)[:, None] - 1
-    inside = ((index[:3] >= -1e-9) & (index[:3] <= last + 1e-9)).all(0).reshape(ready.image.shape)
-    assert inside.sum() >= 8
-    # rounding to whole HU, before and after
-    assert np.abs(ready.image - expected)[inside].max() <= 1.0 + 1e-3
-
-
-@pytest.mark.parametrize("channels", [None, 2])
-@pytest.mark.parametrize("spacing", NEW_SPACINGS)
-def test_the_image_is_linear_and_the_label_nearest_as_of_scipy(spacing, channels):
-    case = raw(channels=channels)
-    ready = prepare(case, spacing)
-    grid = np.linalg.inv(case.affine) @ ready.affine
-    shape = ready.image.shape[-3:]
-    for mine, source in zip(
-        ready.image.reshape(-1, *shape), case.image.reshape(-1, *case.image.shape[-3:]), strict=True
-    ):
-        peer = ndimage.affine_transform(
-            source.astype(float), grid[:3, :3], grid[:3, 3], shape, order=1, mode="nearest"
-        )
-        assert np.abs(mine - peer).max() <= 0.5 + 1e-2
-    centres = np.linalg.inv(case.affine) @ np.vstack(
-        [in_mm(ready.affine, shape).reshape(3, -1), np.ones(np.prod(shape))]
-    )
-    apart = np.abs(centres[:3] - np.round(centres[:3]))
-    nearest = np.round(centres[:3]).astype(int).clip(0, np.array(case.label.shape)[:, None] - 1)
-    unique = (apart < 0.5 - 1e-6).all(0)
-    np.testing.assert_array_equal(
-        ready.label.reshape(-1)[unique], case.label[tuple(nearest)][unique], strict=True
-    )
-    assert ready.label.dtype == case.label.dtype
-
-
-def test_a_thin_axis_keeps_a_voxel_and_no_label_stays_none():
-    ready = prepare(replace(raw((12, 10, 1)), label=None), (2.0, 1.5, 100.0))
-    assert ready.image.shape == (12, 10, 1)
-    ready = prepare(replace(raw((12, 10, 1)), label=None), (4.0, 1.5, 100.0))
-    assert ready.image.shape == (6, 10, 1)
-    assert ready.label is None
-
-
-def test_what_else_a_case_holds_stays():
-    case = replace(raw(), original_affine=np.eye(4), original_shape=(6, 10, 12))
-    ready = prepare(case, (1.0, 1.0, 1.0))
-    assert ready.organs == case.organs
-    assert ready.original_shape == case.original_shape
-    np.testing.assert_array_equal(ready.original_affine, np.eye(4))
-
-
-# --- keys -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def case(tmp_path: Path) -> Case:
-    for name in ("image.nii", "label.nii"):
-        (tmp_path / name).write_bytes(b"12345678")
-        os.utime(tmp_path / name, ns=(10**18, 10**18))
-    return Case(
-        "north_clinic",
-        "smith_1953",
-        "mueller",
-        "train",
-        ("liver", "spleen"),
-        tmp_path / "image.nii",
-        tmp_path / "label.nii",
-        {"liver": 1, "spleen": 2},
-    )
-
-
-def test_a_key_follows_all_that_makes_the_voxels(case, tmp_path):
-    moved = tmp_path / "moved.nii"
-    shutil.copy2(case.image, moved)
-    variants = [
-        (case, None),
-        (case, (1, 1, 1)),
-        (case, (1, 1, 2)),
-        (replace(case, image=moved), None),
-        (replace(case, label=moved), None),
-        (replace(case, label=None), None),
-        (replace(case, organs=("liver",)), None),
-        (replace(case, organs=("spleen", "liver")), None),
-        (replace(case, label_ids={"liver": 2, "spleen": 1}), None),
-        (replace(case, params={"index": 3}), None),
-        (replace(case, modality="MR"), None),
-        (replace(case, hospital="south"), None),
-        (replace(case, id="other"), None),
-        (replace(case, image=tmp_path / "missing.nii"), None),
-    ]
-    keys = [source_key(*variant) for variant in variants]
-    for file in (case.image, case.label):
-        os.utime(file, ns=(10**18, 10**18 + 1))
-        keys.append(source_key(case, None))
-        file.write_bytes(b"123456789")
-        os.utime(file, ns=(10**18, 10**18 + 1))
-        keys.append(source_key(case, None))
-    assert len(set(keys)) == len(keys)
-
-
-def test_a_key_follows_nothing_else(case, monkeypatch, tmp_path):
-    key = source_key(case, (1, 2, 3))
-    assert key == source_key(case, [1.0, 2.0, 3.0])
-    for change in ({"patient": "other"}, {"split": "test"}, {"licence": "MIT"}, {"label_kind": "model"}):
-        assert source_key(replace(case, **change), (1, 2, 3)) == key
-    assert source_key(replace(case, label_ids={"spleen": 2, "liver": 1}), (1, 2, 3)) == key
-    case.image.read_bytes()
-    monkeypatch.chdir(tmp_path)
-    assert source_key(replace(case, image=Path("image.nii")), (1, 2, 3)) == key
-
-
-def test_a_key_and_the_store_show_no_identifier(case, tmp_path):
-    key = source_key(case, None)
-    assert len(key) == 32
-    assert set(key) <= set("0123456789abcdef")
-    layout = Counting(1)
-    private = replace(case, image=None, label=None, params=layout.listed[0].params)
-    kept = store(tmp_path / "store")
-    ingest(layout, [private], kept, None)
-    for path in (tmp_path / "store").rglob("*"):
-        for word in ("north", "smith", "mueller"):
-            assert word not in str(path.relative_to(tmp_path))
-            assert path.is_dir() or word.encode() not in path.read_bytes()
-
-
-# --- ingest ---------------------------------------------------------------------------------------------
+# --- once -----------------------------------------------------------------------------------------------
 
 
 def test_a_second_ingest_reads_nothing_and_gives_the_same(tmp_path):
@@ -262,14 +137,153 @@ def test_a_case_without_labels_is_stored_as_unlabelled(tmp_path):
     assert not label.any()
 
 
-def test_a_problem_leaves_the_cases_before_it_stored(tmp_path):
-    layout, kept = Counting(4, bad=2), store(tmp_path)
-    with pytest.raises(DataError, match="broken"):
-        ingest(layout, layout.listed, kept, None)
-    assert [kept.has(source_key(case, None)) for case in layout.listed] == [True, True, False, False]
-    layout.bad = None
+def test_nothing_in_the_store_shows_an_identifier(tmp_path):
+    write(tmp_path / "schmidt_1953" / "c0")
+    layout = hospital(tmp_path / "schmidt_1953")
+    into(layout, store(tmp_path / "store"))
+    for path in (tmp_path / "store").rglob("*"):
+        for word in ("north", "smith", "mueller", "schmidt", "1953"):
+            assert word not in str(path.relative_to(tmp_path))
+            assert path.is_dir() or word.encode() not in path.read_bytes()
+
+
+# --- by content -----------------------------------------------------------------------------------------
+
+
+def test_a_moved_folder_finds_its_volumes(tmp_path):
+    write(tmp_path / "a" / "c0")
+    first, _ = into(hospital(tmp_path / "a"), store(tmp_path / "s"))
+    (tmp_path / "a").rename(tmp_path / "b")
+    layout = hospital(tmp_path / "b", name="south")
+    second, notes = into(layout, store(tmp_path / "s"))
+    assert layout.loads == notes == []
+    assert second[0].key == first[0].key
+
+
+def test_equal_cases_share_a_volume(tmp_path):
+    for i in range(2):
+        write(tmp_path / f"c{i}")
+    layout, kept = hospital(tmp_path, 2), store(tmp_path / "s")
+    volumes, _ = into(layout, kept)
+    assert volumes[0].key == volumes[1].key
+    assert layout.loads == ["smith-0"]
+    assert len(files(tmp_path)) == 1
+    assert kept.nbytes == files(tmp_path)[0].stat().st_size
+
+
+@pytest.mark.parametrize("name", ["ct.nii.gz", "seg.nii.gz"])
+def test_a_changed_file_is_ingested_again_and_said_so(tmp_path, name):
+    write(tmp_path / "c0")
+    layout = hospital(tmp_path)
+    before, _ = into(layout, store(tmp_path / "s"))
+    image = nib.load(tmp_path / "c0" / name)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[7, 7, 7] = 2
+    nib.save(nib.Nifti1Image(voxels, image.affine), tmp_path / "c0" / name)
+    after, notes = into(layout, store(tmp_path / "s"), name=lambda case: "pseudonym")
+    assert after[0].digest != before[0].digest
+    found = everything(after[0])[name.startswith("seg")].reshape(12, 10, 8)
+    assert found[7, 7, 7] == 2
+    assert notes == ["case pseudonym: its source has changed; it is ingested as it is now"]
+    assert into(layout, store(tmp_path / "s"))[1] == []
+    assert len(layout.loads) == 2
+
+
+def test_a_touched_file_is_found_again(tmp_path):
+    write(tmp_path / "c0")
+    layout = hospital(tmp_path)
+    into(layout, store(tmp_path / "s"))
+    os.utime(tmp_path / "c0" / "ct.nii.gz", (1, 1))
+    assert into(layout, store(tmp_path / "s"))[1] == []
+    assert len(layout.loads) == 1
+
+
+def test_rehash_finds_what_size_time_and_inode_do_not_show(tmp_path):
+    plain = ("ct.nii", "seg.nii")
+    write(tmp_path / "c0", names=plain)
+    for name in plain:
+        os.utime(tmp_path / "c0" / name, (10**9, 10**9))
+    layout = hospital(tmp_path, names=plain)
+    into(layout, store(tmp_path / "s"))
+    with open(tmp_path / "c0" / "ct.nii", "r+b") as file:
+        file.seek(352)
+        file.write(np.int16(77).tobytes())
+    os.utime(tmp_path / "c0" / "ct.nii", (10**9, 10**9))
+    assert into(layout, store(tmp_path / "s"))[1] == []
+    volumes, notes = into(layout, store(tmp_path / "s"), rehash=True)
+    assert len(notes) == 1
+    assert everything(volumes[0])[0][0, 0, 0, 0] == 77
+
+
+def test_a_source_that_changes_while_it_is_read_is_read_again(tmp_path):
+    write(tmp_path / "c0", seed=0)
+    layout = hospital(tmp_path)
+    load, changes = layout.load, [1]
+
+    def load_and_change(case):
+        found = load(case)
+        if changes:
+            write(tmp_path / "c0", seed=changes.pop())
+        return found
+
+    layout.load = load_and_change
+    volumes, _ = into(layout, store(tmp_path / "s"))
+    write(tmp_path / "other" / "c0", seed=1)
+    fresh, _ = into(hospital(tmp_path / "other"), store(tmp_path / "t"))
+    assert volumes[0].digest == fresh[0].digest
+    assert len(files(tmp_path / "s")) == 1
+
+
+def test_a_source_that_changes_all_the_time_is_an_error(tmp_path):
+    write(tmp_path / "c0")
+    layout = hospital(tmp_path)
+    load, seeds = layout.load, iter(range(1, 99))
+    layout.load = lambda case: [load(case), write(tmp_path / "c0", seed=next(seeds))][0]
+    with pytest.raises(DataError, match="change while they are read") as error:
+        into(layout, store(tmp_path / "s"))
+    assert "smith-0" in error.value.where
+    assert not files(tmp_path / "s")
+
+
+def test_rules_of_the_hospital_make_other_volumes(tmp_path):
+    write(tmp_path / "c0")
+    kept = store(tmp_path / "s")
+    into(hospital(tmp_path), kept)
+    into(hospital(tmp_path, other_labels="ignore"), kept)
+    assert len(files(tmp_path)) == 2
+
+
+def test_a_folder_is_a_source(tmp_path):
+    """Of DICOM, say: what counts is what is in it."""
+    slices = tmp_path / "series"
+    slices.mkdir()
+    for i in range(3):
+        (slices / f"{i}.dcm").write_bytes(b"%d" % i)
+    layout = Counting(1)
+    layout.listed = [Case("h", "c0", "p", "train", ("liver",), (slices,), params={"i": 0})]
+    first, _ = into(layout, store(tmp_path / "s"))
+    shutil.move(slices, tmp_path / "moved")
+    layout.listed = [replace(layout.listed[0], images=(tmp_path / "moved",))]
+    assert into(layout, store(tmp_path / "s"))[0][0].key == first[0].key
+    (tmp_path / "moved" / "1.dcm").write_bytes(b"x")
+    assert into(layout, store(tmp_path / "s"))[0][0].key != first[0].key
+    assert layout.loads == ["c0", "c0"]
+
+
+# --- errors ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_problem_leaves_the_cases_before_it_stored(tmp_path, workers):
+    layout, kept = Counting(5, 2, 4), store(tmp_path)
+    with pytest.raises(DataError, match="broken") as error:
+        ingest(layout, layout.listed, kept, None, workers=workers)
+    assert error.value.where == "c2"
+    layout.bad = ()
+    layout.loads.clear()
     ingest(layout, layout.listed, kept, None)
-    assert layout.loads == ["c0", "c1", "c2", "c2", "c3"]
+    assert {"c0", "c1"}.isdisjoint(layout.loads)
+    assert {"c2", "c4"} <= set(layout.loads)
 
 
 def test_a_limit_leaves_the_cases_before_it_stored(tmp_path):
@@ -279,47 +293,123 @@ def test_a_limit_leaves_the_cases_before_it_stored(tmp_path):
     kept = store(tmp_path / "kept", Ledger({"disk": whole.nbytes + 10}))
     with pytest.raises(LimitExceeded):
         ingest(layout, layout.listed, kept, None)
-    assert [kept.has(source_key(case, None)) for case in layout.listed] == [True, True, False]
+    assert len(files(tmp_path / "kept")) == 2
 
 
-@pytest.mark.parametrize("damage", ["magic", "header", "cut", "empty"])
-def test_a_file_that_is_damaged_is_made_again(tmp_path, damage):
-    layout, kept = Counting(1), store(tmp_path)
-    volume = ingest(layout, layout.listed, kept, None)[0]
-    path = next(tmp_path.rglob("*.lctvol"))
-    whole = path.read_bytes()
-    wrong = {"magic": b"LCTVOL99" + whole[8:], "header": whole[:40] + b"?" + whole[41:]}
-    path.write_bytes({**wrong, "cut": whole[:-9], "empty": b""}[damage])
-    again = ingest(layout, layout.listed, store(tmp_path), None)[0]
-    assert path.read_bytes() == whole
-    assert again.digest == volume.digest
-    assert layout.loads == ["c0", "c0"]
+def test_what_does_not_fit_is_left_out_where_it_may(tmp_path):
+    layout = Counting(3)
+    whole = store(tmp_path / "whole")
+    ingest(layout, layout.listed[:2], whole, None)
+    kept = store(tmp_path / "kept", Ledger({"disk": whole.nbytes + 10}))
+    found = Ingest(layout, kept, None).what_fits(layout.listed)
+    assert [volume is None for volume in found] == [False, False, True]
 
 
-def test_a_file_that_was_deleted_as_told_is_made_again(tmp_path):
-    layout, kept = Counting(1), store(tmp_path)
-    volume = ingest(layout, layout.listed, kept, None)[0]
-    path = next(tmp_path.rglob("*.lctvol"))
-    whole = bytearray(path.read_bytes())
-    whole[read_header(path)[1] + 5] ^= 1
-    path.write_bytes(whole)
+def test_room_is_made_without_reading_again_and_never_of_what_is_taken(tmp_path):
+    layout = Counting(4)
+    whole = store(tmp_path / "whole")
+    ingest(layout, layout.listed, whole, None)
+    old = Counting(1)
+    kept = store(tmp_path / "kept", Ledger({"disk": whole.nbytes + 10}))
+    key = ingest(old, [replace(old.listed[0], id="old")], kept, None)[0].key
+    layout.loads.clear()
+    asked = []
+
+    def make_room(taken):
+        asked.append(set(taken))
+        kept.evict(key)
+        return len(asked) == 1
+
+    volumes = ingest(layout, layout.listed, kept, None, make_room=make_room)
+    assert layout.loads == ["c0", "c1", "c2", "c3"]
+    assert len(asked) == 1
+    assert asked[0] >= {volume.key for volume in volumes[:3]}
+    assert key not in asked[0]
+    assert sorted(path.stem for path in files(tmp_path / "kept")) == sorted(v.key for v in volumes)
+
+
+def test_a_missing_file_names_the_case(tmp_path):
+    write(tmp_path / "c0")
+    layout = hospital(tmp_path)
+    cases = list(layout.cases())
+    (tmp_path / "c0" / "ct.nii.gz").unlink()
     with pytest.raises(DataError) as error:
-        everything(volume)
-    Path(error.value.where).unlink()
-    np.testing.assert_array_equal(
-        everything(ingest(layout, layout.listed, kept, None)[0])[0], raw().image[None]
-    )
+        ingest(layout, cases, store(tmp_path / "s"), None)
+    assert error.value.where == f"case smith-0, {tmp_path / 'c0' / 'ct.nii.gz'}"
+    assert error.value.code == "missing"
+
+
+def test_a_case_that_needs_more_memory_than_there_is_is_told_before_it_is_read(tmp_path):
+    write(tmp_path / "c0")
+    layout = hospital(tmp_path)
+    with pytest.raises(LimitExceeded, match=r"case pseudonym needs .* of ram to be ingested"):
+        into(layout, store(tmp_path / "s", Ledger({"ram": 1000})), name=lambda case: "pseudonym")
+    assert layout.loads == []
+
+
+# --- in parallel ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spacing", [None, (1.0, 1.0, 1.0)])
+def test_any_number_of_threads_stores_and_returns_the_same(tmp_path, spacing):
+    results = []
+    for workers in (1, 2, 5):
+        layout, told = Counting(7), []
+        kept = store(tmp_path / str(workers))
+        found = Ingest(
+            layout, kept, spacing, lambda *done, told=told: told.append(done), workers=workers
+        ).every(layout.listed)
+        assert told == [(i, 7) for i in range(1, 8)]
+        assert sorted(layout.loads) == sorted(case.id for case in layout.listed)
+        names = [(path.name, path.read_bytes()) for path in files(tmp_path / str(workers))]
+        results.append(([(v.key, v.digest) for v in found], names))
+    assert results[0] == results[1] == results[2]
+
+
+def test_threads_work_at_the_same_time(tmp_path):
+    layout, meeting = Counting(2), threading.Barrier(2)
+    load = layout.load
+    layout.load = lambda case: [meeting.wait(60), load(case)][1]
+    assert len(ingest(layout, layout.listed, store(tmp_path), None, workers=2)) == 2
+
+
+def test_the_memory_limit_holds_and_is_used(tmp_path):
+    """Room for two cases: five threads have two at work."""
+    layout = Counting(6)
+    one = store(tmp_path / "one", Ledger({"ram": 10**9}))
+    ingest(layout, layout.listed[:1], one, None)
+    need = one.ledger.peak("ram")
+    kept = store(tmp_path / "five", Ledger({"ram": int(2.5 * need)}))
+    ingest(layout, layout.listed, kept, None, workers=5)
+    assert need < kept.ledger.peak("ram") <= int(2.5 * need)
+    assert kept.ledger.held("ram") == 0
+
+
+def test_equal_cases_in_threads_share_a_volume(tmp_path):
+    for i in range(4):
+        write(tmp_path / f"c{i}")
+    layout = hospital(tmp_path, 4)
+    volumes, _ = into(layout, store(tmp_path / "s"), workers=4)
+    assert len({volume.key for volume in volumes}) == len(files(tmp_path)) == len(layout.loads) == 1
+
+
+# --- real scans -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not (SHARED / "ts_ct_img.nii.gz").exists(), reason="no shared data")
 def test_a_real_scan_keeps_its_place_and_the_volume_of_its_organs(tmp_path):
-    files = {"image": "ts_ct_img.nii.gz", "label": "ts_ct_seg.nii.gz"}
-    row = {"id": "c", "patient": "p", "split": "train", "organs": ["liver", "spleen"], **files}
+    names = {"image": "ts_ct_img.nii.gz", "label": "ts_ct_seg.nii.gz"}
+    row = {"id": "c", "patient": "p", "split": "train", "organs": ["liver", "spleen"], **names}
     manifest = {"labels": {"liver": 5, "spleen": 1}, "cases": [row]}
     layout = ManifestLayout("real", manifest=manifest, root=str(SHARED), other_labels="ignore")
     cases = list(layout.cases())
     source = layout.load(cases[0])
     stored = ingest(layout, cases, store(tmp_path), (4.5, 4.5, 6.0))[0]
+
+    def edges(affine, shape):
+        """`[2, 3]`, mm of the outer corners of the first and the last voxel."""
+        return np.array([[-0.5] * 3, np.array(shape) - 0.5]) @ affine[:3, :3].T + affine[:3, 3]
+
     np.testing.assert_allclose(
         edges(stored.affine, stored.shape), edges(source.affine, source.image.shape), atol=1e-6
     )

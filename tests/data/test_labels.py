@@ -1,62 +1,10 @@
-from pathlib import Path
+"""How a stream codes its organs, by hand."""
 
 import numpy as np
 import pytest
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.data.labels import IGNORE, PROTOCOL_BASE, LabelSpace, Vocabulary, default_vocabulary
-
-ABDOMEN_ATLAS_1_0 = [
-    "aorta",
-    "gall_bladder",
-    "kidney_left",
-    "kidney_right",
-    "liver",
-    "pancreas",
-    "postcava",
-    "spleen",
-    "stomach",
-]
-
-
-class TestVocabulary:
-    @pytest.mark.parametrize(
-        ("name", "organ"),
-        [
-            ("liver", "liver"),
-            ("Gallbladder", "gall_bladder"),
-            ("inferior vena cava", "postcava"),
-            ("urinary_bladder", "bladder"),
-            ("small-bowel", "intestine"),
-            ("celiac_truck", "celiac_trunk"),
-            (" Left Kidney ", "kidney_left"),
-            ("liver_tumour", "liver_tumor"),
-        ],
-    )
-    def test_aliases(self, name: str, organ: str) -> None:
-        assert default_vocabulary().canonical(name) == organ
-
-    def test_an_unknown_organ_names_the_nearest(self) -> None:
-        with pytest.raises(LifelongCTError) as error:
-            default_vocabulary().canonical("livr", "manifest.json")
-        assert "'livr'" in error.value.what
-        assert error.value.where == "manifest.json"
-        assert "liver" in error.value.fix
-
-    def test_what_ships_is_consistent(self) -> None:
-        vocabulary = default_vocabulary()
-        assert list(vocabulary.organs[:9]) == ABDOMEN_ATLAS_1_0
-        for one, other in vocabulary.mirror.items():
-            assert vocabulary.mirror[other] == one
-            assert {one.rpartition("_")[2], other.rpartition("_")[2]} == {"left", "right"}
-        assert set(vocabulary.parent.values()) <= set(vocabulary.organs)
-        sided = {o for o in vocabulary.organs if o.endswith(("_left", "_right"))}
-        assert sided == set(vocabulary.mirror)
-
-    def test_an_own_vocabulary(self, tmp_path: Path) -> None:
-        (tmp_path / "mine.yaml").write_text("heart: {aliases: [cor]}\nvalve: {within: heart}\n")
-        vocabulary = Vocabulary(tmp_path / "mine.yaml")
-        assert (vocabulary.canonical("COR"), vocabulary.parent) == ("heart", {"valve": "heart"})
+from lifelong_ct.data.labels import IGNORE, PROTOCOL_BASE, LabelSpace, default_vocabulary
 
 
 class TestLabelSpace:
@@ -160,3 +108,74 @@ class TestLabelSpace:
         with pytest.raises(LifelongCTError, match="spleen"):
             space.load_state_dict(LabelSpace(["spleen"]).state_dict())
         assert space.channels == []
+
+    def test_overlaps_are_coded_as_the_innermost_and_what_nobody_knows_as_ignored(self) -> None:
+        space = LabelSpace(["liver", "liver_tumor", "spleen"])
+        # local ids: 1 spleen, 2 liver, 3 tumour, 4 liver and tumour, 5 nobody knows
+        lut = space.encode_lut(["spleen", "liver", "liver_tumor"], [(1, 2), ()])
+        assert lut.tolist() == [0, 3, 1, 2, 2, IGNORE]
+        assert lut.dtype == np.uint8
+
+    def test_overlaps_of_a_partially_annotated_case(self) -> None:
+        space = LabelSpace(["liver", "liver_tumor", "hepatic_vessel", "spleen"])
+        space.see(space.organs)
+        lut = space.encode_lut(["liver", "hepatic_vessel"], [(0, 1)])
+        table = space.candidates()
+        shown = [set(np.flatnonzero(table[code]).tolist()) for code in lut]
+        liver, tumor, vessel, spleen = (space.channel(o) for o in space.organs)
+        assert shown == [{0, spleen}, {liver, tumor}, {vessel}, {vessel}]
+        with pytest.raises(LifelongCTError, match="without containment"):
+            space.encode_lut(["liver", "spleen"], [(0, 1)])
+
+    def test_an_organ_whose_side_is_not_told_may_be_on_either(self) -> None:
+        space = LabelSpace(["kidney", "kidney_left", "kidney_right", "spleen"])
+        space.see(space.organs)
+        outside, kidney = space.encode_lut(["kidney"])
+        table = space.candidates()
+        assert table[kidney].tolist() == [False, True, True, True, False]
+        assert table[outside].tolist() == [True, False, False, False, True]
+
+    def test_what_lies_deep_inside_is_found_over_organs_that_the_stream_does_not_have(self) -> None:
+        space = LabelSpace(["lung", "lung_upper_lobe_left", "spleen"])
+        assert space.inside("lung") == ["lung_upper_lobe_left"]
+        space.see(space.organs)
+        lung = space.encode_lut(["lung"])[1]
+        assert space.candidates()[lung].tolist() == [False, True, True, False]
+
+    def test_an_annotated_organ_in_between_closes_what_lies_inside_it(self) -> None:
+        space = LabelSpace(["kidney", "kidney_tumor", "kidney_tumor_left", "kidney_tumor_right"])
+        space.see(space.organs)
+        outside, kidney, tumor = space.encode_lut(["kidney", "kidney_tumor"])
+        table = space.candidates()
+        assert table[kidney].tolist() == [
+            False,
+            True,
+            False,
+            False,
+            False,
+        ]  # else it would be labelled tumour
+        assert table[tumor].tolist() == [False, False, True, True, True]
+        assert table[outside].tolist() == [True, False, False, False, False]
+
+    def test_a_tumour_of_any_organ_may_hide_in_each_and_beside_them(self) -> None:
+        space = LabelSpace(["liver", "spleen", "any_tumor"])
+        space.see(space.organs)
+        outside, liver, spleen = space.encode_lut(["liver", "spleen"])
+        table = space.candidates()
+        assert table[outside].tolist() == [True, False, False, True]
+        assert table[liver].tolist() == [False, True, False, True]
+        assert table[spleen].tolist() == [False, False, True, True]
+        assert space.encode_lut(space.organs).tolist() == [0, 1, 2, 3]
+
+    @pytest.mark.parametrize(
+        ("organs", "missing"),
+        [
+            (["kidney_left", "kidney_right", "kidney_tumor"], "kidney_tumor_left and kidney_tumor_right"),
+            (["lung_right", "lung_tumor"], "lung_tumor_right and lung_tumor_left"),
+        ],
+    )
+    def test_organs_that_overlap_in_one_that_is_not_listed_are_refused(self, organs, missing) -> None:
+        with pytest.raises(LifelongCTError) as error:
+            LabelSpace(organs)
+        assert missing in error.value.fix
+        LabelSpace([*organs, *missing.split(" and ")])

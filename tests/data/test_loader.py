@@ -1,20 +1,22 @@
-"""Batches: the same for any number of threads, coded by hand, and threads that end."""
+"""Batches: the same for any kind and number of workers and any limit, coded by hand, and where they end."""
 
+import math
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chi2
+from stored import ORGANS, children, loader, volume
 
-from lifelong_ct.core.errors import DataError
+from lifelong_ct.core.errors import DataError, LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
-from lifelong_ct.data import loader as module
 from lifelong_ct.data.labels import IGNORE, PROTOCOL_BASE, LabelSpace
 from lifelong_ct.data.loader import PAD_HU, PatchDataset, PatchLoader, read_patch
+from lifelong_ct.data.loading.budget import CACHES, DECODING, QUEUE
+from lifelong_ct.data.sampling import OnePass, WithReplacement
+from lifelong_ct.data.sampling.foreground import Foreground
 from lifelong_ct.data.store import VolumeStore
-
-ORGANS = ["liver", "spleen"]
 
 
 @pytest.fixture
@@ -22,13 +24,6 @@ def store(tmp_path):
     made = VolumeStore(tmp_path, Ledger(), 1 << 16)
     yield made
     made.close()
-
-
-def volume(store, key, shape=(40, 36, 20), organs=("liver", "spleen"), channels=1):
-    rng = np.random.default_rng([*key.encode()])
-    image = rng.integers(-1000, 1000, (channels, *shape)).astype(np.int16)
-    label = rng.integers(0, 1 + len(organs), shape).astype(np.uint8)
-    return store.put(key, image, label, np.eye(4), organs)
 
 
 @pytest.fixture
@@ -40,10 +35,6 @@ def volumes(store):
     ]
 
 
-def loader(volumes, **more):
-    return PatchLoader(volumes, LabelSpace(ORGANS), (12, 12, 12), 2, (0, "patches"), **more)
-
-
 def same(one, two):
     return torch.equal(one.x, two.x) and torch.equal(one.y, two.y) and one.cases == two.cases
 
@@ -52,16 +43,51 @@ def reader_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("patches")]
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-@pytest.mark.parametrize("read_ahead", [1, 2, 30])
-def test_a_batch_is_the_same_for_any_workers_read_ahead_and_start(volumes, workers, read_ahead):
+@pytest.mark.parametrize(
+    ("kind", "workers", "read_ahead"),
+    [*(("thread", n, ahead) for n in (1, 4) for ahead in (1, 2, 30)), ("process", 1, 30), ("process", 3, 1)],
+)
+def test_a_batch_is_the_same_for_any_workers_read_ahead_and_start(volumes, kind, workers, read_ahead):
     reference = [loader(volumes).batch(step) for step in range(9)]
-    made = loader(volumes, workers=workers, read_ahead=read_ahead)
-    for start, stop in ((0, 9), (4, 9), (7, 8), (3, 3)):
+    made = loader(volumes, workers=workers, worker_kind=kind, read_ahead=read_ahead)
+    for start, stop in ((0, 9), (4, 9), (7, 8), (3, 3)) if kind == "thread" else ((2, 9),):
         found = list(made.batches(start, stop))
         assert len(found) == stop - start
         assert all(same(a, b) for a, b in zip(found, reference[start:stop], strict=True))
     assert not reader_threads()
+    assert not children()
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_a_batch_that_was_handed_out_never_changes(volumes, kind):
+    """A plugin may keep it."""
+    kept = list(loader(volumes, worker_kind=kind, read_ahead=1).batches(0, 12))
+    assert all(same(batch, loader(volumes).batch(step)) for step, batch in enumerate(kept))
+
+
+@pytest.mark.parametrize("capacity", [0, 30_000, 1 << 22])
+def test_a_batch_is_the_same_at_any_limit(volumes, store, capacity):
+    reference = [loader(volumes).batch(step) for step in range(9)]
+    other = VolumeStore(store.root, Ledger(), capacity)
+    volumes = [other.get(v.key) for v in volumes]
+    for kind in ("thread", "process") if capacity == 30_000 else ("thread",):
+        found = list(loader(volumes, workers=2, worker_kind=kind).batches(0, 9))
+        assert all(same(a, b) for a, b in zip(found, reference, strict=True))
+    other.close()
+
+
+@pytest.mark.parametrize("choice", [{}, {"schedule": WithReplacement()}, {"policy": Foreground(0.5)}])
+def test_a_batch_is_the_same_whatever_cases_are_called_and_wherever_they_lie(tmp_path, choice):
+    """Another folder, other names, another order of arrival."""
+    names = {"aa": "zz", "bb": "m1", "cc": "11"}
+    found = []
+    for root, renamed in ((tmp_path / "one", False), (tmp_path / "moved" / "here", True)):
+        made = VolumeStore(root, Ledger(), 1 << 16)
+        keys = sorted(names, reverse=renamed)
+        listed = [volume(made, names[key] if renamed else key, seed=key) for key in keys]
+        found.append(list(loader(listed, **choice).batches(0, 12)))
+        made.close()
+    assert all(same(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_a_batch_holds_int16_voxels_codes_and_digests(volumes):
@@ -120,23 +146,20 @@ def test_codes_widen_with_the_label_space(store):
     assert set(y.flatten().tolist()) == {1, 256}
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_an_error_of_a_reader_is_raised_in_its_turn(volumes, workers):
-    made = loader(volumes, workers=workers, read_ahead=3)
-    real = made.batch
-
-    def third_fails(step):
-        if step == 3:
-            raise DataError("broken", "case", "mend it")
-        return real(step)
-
-    made.batch = third_fails
+@pytest.mark.parametrize(("kind", "workers"), [("thread", 1), ("thread", 3), ("process", 2)])
+def test_an_error_of_a_reader_is_raised_in_its_turn(volumes, kind, workers):
+    """The volume of the third batch and no earlier one is gone."""
+    made = loader(volumes, batch=1, workers=workers, worker_kind=kind, read_ahead=3)
+    order = [made.sampler.draw(step)[0][0] for step in range(3)]
+    assert sorted(order) == [0, 1, 2]
+    volumes[order[2]].path.unlink()
     batches = made.batches(0, 100)
-    for _ in range(3):
+    assert [next(batches).cases[0] for _ in range(2)] == [volumes[i].digest for i in order[:2]]
+    with pytest.raises(DataError) as error:
         next(batches)
-    with pytest.raises(DataError, match="broken"):
-        next(batches)
+    assert error.value.exit_code == 2
     assert not reader_threads()
+    assert not children()
 
 
 def test_a_volume_that_vanishes_meanwhile_is_an_error(volumes, store):
@@ -148,11 +171,13 @@ def test_a_volume_that_vanishes_meanwhile_is_an_error(volumes, store):
     assert not reader_threads()
 
 
-@pytest.mark.parametrize("end", ["close", "delete", "raise"])
-def test_threads_end_when_the_iterator_is_left_early(volumes, end):
-    batches = loader(volumes, workers=3, read_ahead=5).batches(0, 10_000)
+@pytest.mark.parametrize(
+    ("kind", "end"), [*(("thread", end) for end in ("close", "delete", "raise")), ("process", "delete")]
+)
+def test_readers_end_when_the_iterator_is_left_early(volumes, kind, end):
+    batches = loader(volumes, workers=2, worker_kind=kind, read_ahead=5).batches(0, 10_000)
     next(batches)
-    assert reader_threads()
+    assert len(reader_threads() if kind == "thread" else children()) == 2
     if end == "close":
         batches.close()
     elif end == "raise":
@@ -160,51 +185,178 @@ def test_threads_end_when_the_iterator_is_left_early(volumes, end):
             batches.throw(KeyboardInterrupt())
     del batches
     assert not reader_threads()
-
-
-class Recorded(ThreadPoolExecutor):
-    """Keeps the futures of the last pool."""
-
-    futures: list[Future] = []
-
-    def __init__(self, *args, **more):
-        super().__init__(*args, **more)
-        Recorded.futures = []
-
-    def submit(self, *args, **more):
-        Recorded.futures.append(super().submit(*args, **more))
-        return Recorded.futures[-1]
+    assert not children()
 
 
 def test_no_more_is_in_flight_than_announced(volumes, monkeypatch):
-    monkeypatch.setattr(module, "ThreadPoolExecutor", Recorded)
-    batches = loader(volumes, workers=2, read_ahead=3).batches(0, 100)
+    made = loader(volumes, workers=2, read_ahead=3)
+    asked, real = [], made.sampler.centres
+    monkeypatch.setattr(made.sampler, "centres", lambda step: asked.append(step) or real(step))
+    batches = made.batches(0, 100)
+    assert not asked, "nothing is begun before it is asked for"
     for taken in range(1, 10):
         next(batches)
-        assert len(Recorded.futures) - (taken - 1) == 3 + 2  # the one in use is among them
+        assert len(asked) - (taken - 1) == 3 + 2  # the one in use is among them
     batches.close()
 
 
-def test_what_was_not_begun_is_not_read_when_the_iterator_is_left(volumes, monkeypatch):
-    monkeypatch.setattr(module, "ThreadPoolExecutor", Recorded)
-    made = loader(volumes, workers=1, read_ahead=5)
-    asked, real, patience = [], made.batch, threading.Event()
+# --- bytes ----------------------------------------------------------------------------------------------
 
-    def second_waits_until_it_is_the_last(step):
-        asked.append(step)
-        for _ in range(500 if step == 1 else 0):
-            if Recorded.futures[-1].cancelled():
-                break
-            patience.wait(0.01)
-        return real(step)
 
-    made.batch = second_waits_until_it_is_the_last
-    batches = made.batches(0, 100)
-    next(batches)
-    while asked[-1] != 1:
-        patience.wait(0.01)
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_queues_and_buffers_are_asked_for_and_given_back(volumes, kind):
+    batch = 2 * 12**3 * 3
+    need = {
+        QUEUE: batch * (3 + 2 + (2 if kind == "process" else 1)),
+        DECODING: 2 * ((4 << 20) + 16 * 32 * 96 * 6),
+        **({CACHES: 1 << 16} if kind == "process" else {}),
+    }
+    ledger = Ledger({"ram": sum(need.values())})
+    made = loader(volumes, workers=2, read_ahead=3, worker_kind=kind, ledger=ledger)
+    assert made.needs() == need
+    batches = made.batches(0, 20)
+    assert ledger.held("ram") == 0
+    for _ in range(6):
+        next(batches)
+    assert ledger.holders("ram") == need
     batches.close()
-    assert asked == [0, 1]
+    assert ledger.held("ram") == 0
+    assert batch * 5 <= ledger.peak_used("ram") <= ledger.peak("ram") == sum(need.values())
+    small = Ledger({"ram": sum(need.values()) - 1})
+    with pytest.raises(LimitExceeded, match="of ram"):
+        next(loader(volumes, workers=2, read_ahead=3, worker_kind=kind, ledger=small).batches(0, 20))
+    assert not children()
+
+
+def test_processes_tell_what_their_caches_hold(tmp_path):
+    ledger = Ledger()
+    store = VolumeStore(tmp_path, Ledger(), 0)
+    volumes = [volume(store, key) for key in ("aa", "bb", "cc")]
+    made = loader(volumes, workers=2, worker_kind="process", ledger=ledger, worker_cache=1 << 22)
+    list(made.batches(0, 40))
+    bricks = sum(v.nbytes for v in volumes)
+    queue = 2 * 12**3 * 3 * (2 + 2 + 2)
+    assert 0.5 * bricks < ledger.peak_used("ram") - queue <= 1 << 22
+    store.close()
+
+
+# --- coverage -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capacity", [0, 20_000, 1 << 22])
+@pytest.mark.parametrize("schedule", ["epochs", "with_replacement"])
+def test_every_case_is_drawn_with_equal_right_at_every_limit(tmp_path, capacity, schedule):
+    """What a small cache holds is not drawn more often: counted in the batches that come out."""
+    store = VolumeStore(tmp_path, Ledger(), capacity)
+    volumes = [volume(store, f"{i:02d}", shape=(12 + i, 14, 13)) for i in range(12)]
+    k = 30
+    made = loader(
+        volumes, batch=3, workers=2, schedule=WithReplacement() if schedule == "with_replacement" else None
+    )
+    drawn = [case for batch in made.batches(0, 12 * k // 3) for case in batch.cases]
+    counts = np.array([drawn.count(v.digest) for v in volumes])
+    if schedule == "epochs":
+        assert (counts == k).all()
+    else:
+        statistic = ((counts - k) ** 2 / k).sum()
+        low, high = chi2.ppf([0.0005, 0.9995], 11)
+        assert low < statistic < high
+    store.close()
+
+
+# --- position -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", [None, WithReplacement(), OnePass(8)])
+@pytest.mark.parametrize("taken", [0, 1, 7])
+def test_a_loader_goes_on_where_its_state_was_taken(volumes, schedule, taken, store):
+    end = 12
+    whole = list(loader(volumes, schedule=schedule).batches(0, end))
+    volumes = [store.get(v.key) for v in volumes]
+    first = loader(volumes, schedule=schedule, workers=2)
+    batches = first.batches(0, end)
+    for _ in range(taken):
+        next(batches)
+    state = first.state_dict()
+    batches.close()
+    assert state["position"] == taken
+    assert len(repr(state)) < 80
+    second = loader([store.get(v.key) for v in volumes[::-1]], schedule=schedule, workers=1, read_ahead=5)
+    second.load_state_dict(state)
+    rest = list(second.batches(second.position, end))
+    assert len(rest) == end - taken
+    assert all(same(a, b) for a, b in zip(rest, whole[taken:], strict=True))
+    assert second.state_dict()["position"] == end
+
+
+def test_a_state_of_another_loader_is_refused(volumes):
+    state = loader(volumes).state_dict()
+    space = LabelSpace(ORGANS)
+    for other in (
+        loader(volumes[:2]),
+        loader(volumes, batch=3),
+        loader(volumes, schedule=WithReplacement()),
+        loader(volumes, policy=Foreground(0.67)),
+        loader(volumes, foreground=0.5),
+        PatchLoader(volumes, space, (12, 12, 13), 2, (0, "patches")),
+        PatchLoader(volumes, space, (12, 12, 12), 2, (1, "patches")),
+    ):
+        with pytest.raises(LifelongCTError, match="another patch, batch, seed"):
+            other.load_state_dict(state)
+
+
+# --- one pass -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("thread", 2), ("process", 2)])
+def test_one_pass_shows_each_case_k_times_and_then_closes_it(volumes, kind, workers):
+    made = loader(volumes, batch=2, schedule=OnePass(4), workers=workers, worker_kind=kind, read_ahead=3)
+    assert made.total == 6
+    seen: list[str] = []
+    for batch in made.batches(0, 6):
+        seen += batch.cases
+        for stored in volumes:
+            assert stored.closed == (seen.count(stored.digest) == 4), "closed with its last patch, not before"
+    assert [seen[i : i + 4] for i in (0, 4, 8)] == [[case] * 4 for case in seen[::4]]
+    assert set(seen) == {v.digest for v in volumes}
+    for stored in volumes:
+        with pytest.raises(DataError, match="closed"):
+            stored.read((0, 0, 0), (1, 1, 1))
+    with pytest.raises(DataError, match="closed: its case has been shown"):
+        made.batch(0)
+    dataset = PatchDataset(volumes, LabelSpace(ORGANS), (6, 6, 6), (0, "items"))
+    with pytest.raises(DataError, match="closed") as error:
+        dataset[1]
+    assert error.value.code == "closed"
+
+
+def test_one_pass_is_the_same_for_any_workers(store):
+    found = []
+    for kind, workers in (("thread", 1), ("thread", 4), ("process", 3)):
+        volumes = [volume(store, key) for key in ("aa", "bb", "cc", "dd")]
+        made = loader(volumes, schedule=OnePass(3), workers=workers, worker_kind=kind)
+        found.append(list(made.batches(0, 6)))
+    for others in found[1:]:
+        assert all(same(a, b) for a, b in zip(found[0], others, strict=True))
+
+
+def test_beyond_one_pass_there_is_nothing(volumes):
+    made = loader(volumes, batch=2, schedule=OnePass(3))
+    assert made.total == math.ceil(9 / 2)
+    for ask in (lambda: next(made.batches(0, 6)), lambda: made.batch(1 << 40)):
+        with pytest.raises(DataError, match="one pass over 3 cases has 9 patches") as error:
+            ask()
+        assert error.value.code == "closed"
+    assert [len(batch.cases) for batch in made.batches(0, 5)] == [2, 2, 2, 2, 1]
+
+
+def test_a_pass_that_goes_on_has_closed_what_it_showed_before(volumes):
+    made = loader(volumes, batch=2, schedule=OnePass(4))
+    order = [made.sampler.draw(step)[0][0] for step in (0, 2, 4)]
+    next(made.batches(3, 6))
+    assert [volumes[i].closed for i in order] == [True, True, False]
+    with pytest.raises(DataError, match="closed"):
+        made.batch(0)
 
 
 # --- items for stock plugins ----------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """Every problem of a hospital in one pass, on the terminal and as JSON."""
 
 import json
+import threading
+import time
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +13,8 @@ import pytest
 from lifelong_ct.cli.main import main
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.data.layouts import open_layout
-from lifelong_ct.data.verify import verify
+from lifelong_ct.data.side_by_side import Job, in_order
+from lifelong_ct.data.verify import verify, verify_stream
 
 SHAPE = (8, 8, 8)
 
@@ -96,3 +100,77 @@ def test_an_unknown_layout_names_the_near_one() -> None:
         open_layout({"name": "x", "layout": "manifst"})
     with pytest.raises(LifelongCTError, match="options"):
         open_layout({"name": "x", "layout": "phantom", "frob": 1})
+
+
+def saved_scan(path: Path, seed: int) -> Path:
+    scan = np.random.default_rng(seed).integers(-1000, 1000, SHAPE).astype(np.int16)
+    nib.save(nib.Nifti1Image(scan, np.diag([2.0, 2.0, 2.0, 1.0])), path)
+    return path
+
+
+def manifest(name: str, *cases: tuple[str, str, str, Path]):
+    """A hospital of unlabelled cases: id, patient, split, image."""
+    rows = [{"id": i, "patient": p, "split": s, "image": str(image)} for i, p, s, image in cases]
+    return open_layout({"name": name, "layout": "manifest", "manifest": {"cases": rows}, "root": "."})
+
+
+def test_a_scan_that_two_hospitals_hold_is_named_with_both(tmp_path: Path) -> None:
+    one, other = saved_scan(tmp_path / "a.nii", 1), saved_scan(tmp_path / "b.nii", 2)
+    (tmp_path / "c.nii").write_bytes(one.read_bytes())
+    layouts = {
+        "north": manifest("north", ("n1", "p1", "train", one), ("n2", "p2", "test", other)),
+        "south": manifest("south", ("s1", "p3", "train", tmp_path / "c.nii")),
+    }
+    (problem,) = verify_stream(layouts)
+    assert (problem.case, problem.code) == ("s1", "duplicate")
+    assert "n1 of north" in problem.found
+    assert "c.nii" in problem.file
+    assert problem.expected
+    assert problem.fix
+
+
+def test_a_patient_may_not_be_in_both_splits_of_a_hospital(tmp_path: Path) -> None:
+    """Another hospital may call another patient the same."""
+    scans = [saved_scan(tmp_path / f"{i}.nii", i) for i in range(4)]
+    layouts = {
+        "north": manifest("north", ("n1", "p1", "train", scans[0])),
+        "south": manifest(
+            "south",
+            ("s1", "p1", "test", scans[1]),
+            ("s2", "p2", "test", scans[2]),
+            ("s3", "p2", "train", scans[3]),
+        ),
+    }
+    (problem,) = verify_stream(layouts)
+    assert problem.code == "patient-in-both"
+    assert "s3" in problem.case + problem.file + problem.found
+
+
+@pytest.mark.parametrize(("workers", "ram"), [(4, None), (4, 1), (2, 1 << 20)])
+def test_the_report_does_not_depend_on_workers_or_memory(workers, ram, tmp_path: Path) -> None:
+    layout = open_layout({"name": "north", "layout": "manifest", "manifest": str(hospital(tmp_path, FAULTS))})
+    told = []
+    alone = list(verify(layout))
+    found = list(verify_stream({"north": layout}, workers, ram, lambda *at: told.append(at)))
+    assert found == alone
+    assert told[-1] == (len(told), len(told))
+
+
+def test_jobs_at_work_stay_within_the_memory() -> None:
+    lock, held, most = threading.Lock(), 0, 0
+
+    def work(nbytes: int) -> int:
+        nonlocal held, most
+        with lock:
+            held += nbytes
+            most = max(most, held)
+        time.sleep(0.002)
+        with lock:
+            held -= nbytes
+        return nbytes
+
+    sizes = [3, 40, 5, 5, 99, 2, 2, 2, 30, 30] * 4
+    found = list(in_order([Job(n, partial(work, n)) for n in sizes], 6, 50))
+    assert found == sizes
+    assert most <= 99  # the one that is larger than the limit was alone
+    assert list(in_order([Job(n, partial(work, n)) for n in (40, 5, 5)], 3, 50)) == [40, 5, 5]

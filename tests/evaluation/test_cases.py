@@ -15,6 +15,7 @@ MM = (1.0, 1.0, 1.0)
 class Reference:
     label: np.ndarray | None
     organs: tuple[str, ...]
+    overlaps: tuple[tuple[int, ...], ...] = ()
 
 
 def line(*values: int, dtype: type = np.uint8) -> np.ndarray:
@@ -88,3 +89,26 @@ def test_grids_that_differ_are_told() -> None:
     with pytest.raises(DataError) as error:
         dice(line(1, 2), Reference(line(1), ("liver",)), {"liver": 1})
     assert error.value.code == "shape_mismatch"
+
+
+def test_overlapping_masks_count_for_each_of_their_organs() -> None:
+    """Values: 1 liver, 2 tumour, 3 both."""
+    reference = Reference(line(1, 3, 2, 0), ("liver", "liver_tumor"), ((0, 1),))
+    scores = dice(line(1, 2, 2, 0), reference, {"liver": 1, "liver_tumor": 2})
+    assert scores == {"liver": 1.0, "liver_tumor": 1.0}
+
+
+def test_what_nobody_knows_counts_for_nothing() -> None:
+    reference = Reference(line(1, 2, 2, 0, 1, 0), ("liver",), ((),))
+    assert dice(line(1, 1, 0, 0, 0, 1), reference, {"liver": 1}) == {"liver": pytest.approx(2 * 1 / (2 + 2))}
+
+
+def test_an_organ_contains_what_lies_in_it_on_either_path() -> None:
+    """A tumour of the left kidney is a kidney's tumour, and the left kidney, and a kidney."""
+    organs = ("kidney", "kidney_left", "kidney_tumor", "kidney_tumor_left")
+    reference = Reference(line(4, 4, 2, 1, 0), organs)
+    channels = {organ: i for i, organ in enumerate(organs, start=1)}
+    assert dice(line(4, 4, 2, 1, 0), reference, channels) == dict.fromkeys(organs, 1.0)
+    scores = score_case(line(4, 4, 2, 1, 0), reference, channels, (10.0, 10.0, 10.0), [Volume()])
+    volumes = {organ: value for organ, name, value in scores if name == "volume_ml"}
+    assert volumes == {"kidney": 4.0, "kidney_left": 3.0, "kidney_tumor": 2.0, "kidney_tumor_left": 2.0}

@@ -1,5 +1,6 @@
 """A patient's name in every place where a source can hold one reaches no file and no log of a run."""
 
+import csv
 import gzip
 import json
 import re
@@ -7,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scans
@@ -15,6 +17,7 @@ from whole_runs import only_run, places, results
 
 from lifelong_ct.cli.main import main
 from lifelong_ct.core.types import Case
+from lifelong_ct.data import loader
 from lifelong_ct.data.layouts.manifest import ManifestLayout
 
 NAME = re.compile(rb"zyxwvut|qponmlk", re.IGNORECASE)
@@ -148,9 +151,9 @@ def test_an_error_about_a_case(damage: Callable[[Path], None], hospital: Path, t
 
 
 def crash(layout: ManifestLayout, case: Case) -> None:
-    assert case.image is not None
-    names = (case.id, case.patient, case.image.name, case.image.parent.name, case.image.stem)
-    raise RuntimeError(f"bug in {case.image}, {case!r}: {names}, <{case.label}>")
+    (image,) = case.images
+    names = (case.id, case.patient, image.name, image.parent.name, image.stem)
+    raise RuntimeError(f"bug in {image}, {case!r}: {names}, <{case.label}>")
 
 
 def test_a_crash(hospital: Path, tmp_path: Path, capfd, monkeypatch) -> None:
@@ -204,3 +207,205 @@ def test_a_prediction_that_fails(hospital: Path, tmp_path: Path, capfd) -> None:
     shown = told(capfd)
     assert b"not whole" in shown
     assert not NAME.search(shown)
+
+
+FOLDERS = {"train": "Zyxwvut Qponmlk 1", "test": "QPONMLK,Zyxwvut"}
+
+
+def folders(tmp_path: Path) -> list[str]:
+    """A hospital of a folder per case, named after its patient; arguments of a run on it."""
+    data = tmp_path / "zyxwvut" / "Atlas of Qponmlk"
+    for name, raw in zip(FOLDERS.values(), scans.drawn(), strict=True):
+        scans.save(raw.image, raw.affine, data / name / "ct.nii.gz")
+        for i, organ in enumerate(scans.ORGANS, start=1):
+            scans.save(
+                (raw.label == i).astype("uint8"),
+                raw.affine,
+                data / name / "segmentations" / f"{organ}.nii.gz",
+            )
+    return arguments_for(tmp_path, {"version": "1.0"})
+
+
+def test_a_run_on_folders_named_after_patients(tmp_path: Path, capfd) -> None:
+    args = folders(tmp_path)
+    assert main(args) == 0
+    assert main([*args, f"stream.hospitals.0.test=['{FOLDERS['train']}']"]) == 0
+    assert not NAME.search(told(capfd))
+    assert leaks(tmp_path / "runs") == []
+
+
+def lacks_a_mask(folder: Path) -> dict[str, Any]:
+    (folder / FOLDERS["train"] / "segmentations" / "liver.nii.gz").unlink()
+    return {}
+
+
+def lacks_a_scan(folder: Path) -> dict[str, Any]:
+    (folder / FOLDERS["test"] / "ct.nii.gz").unlink()
+    return {}
+
+
+def cut_off(folder: Path) -> dict[str, Any]:
+    file = folder / FOLDERS["train"] / "ct.nii.gz"
+    file.write_bytes(file.read_bytes()[:900])
+    return {}
+
+
+def other_case(_: Path) -> dict[str, Any]:
+    return {"test": ["Zyxwvut^3", "qponmlk*"]}
+
+
+def torn_patient(_: Path) -> dict[str, Any]:
+    return {"patients": dict.fromkeys(FOLDERS.values(), "Qponmlk^Zyxwvut")}
+
+
+def untold_patient(folder: Path) -> dict[str, Any]:
+    (folder / "qponmlk.json").write_text(json.dumps({FOLDERS["test"]: "zyxwvut"}))
+    return {"patients": "qponmlk.json"}
+
+
+def no_split(_: Path) -> dict[str, Any]:
+    return {"test": "zyxwvut.txt"}
+
+
+def other_root(folder: Path) -> dict[str, Any]:
+    return {"root": str(folder.parent)}
+
+
+def other_layout(_: Path) -> dict[str, Any]:
+    return {"layout": "nnunet", "version": None}
+
+
+def a_table(folder: Path) -> dict[str, Any]:
+    (folder / "meta.csv").write_text(f"image_id;split\n{FOLDERS['train']};train\nZyxwvut^9;test\n")
+    return {"layout": "total_segmentator", "test": None}
+
+
+def a_task(folder: Path) -> dict[str, Any]:
+    rows = [{"image": f"{name}/ct.nii.gz", "label": f"{name}/seg.nii.gz"} for name in FOLDERS.values()]
+    content = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver", "2": "spleen"}}
+    (folder / "dataset.json").write_text(json.dumps({**content, "training": rows}))
+    return {"layout": "msd", "test": []}
+
+
+DAMAGES = (
+    lacks_a_mask,
+    lacks_a_scan,
+    cut_off,
+    other_case,
+    torn_patient,
+    untold_patient,
+    no_split,
+    other_root,
+)
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, other_layout, a_table, a_task])
+def test_what_is_wrong_with_folders_named_after_patients(damage, tmp_path: Path, capfd) -> None:
+    folders(tmp_path)
+    changes = {"version": "1.0", **damage(tmp_path / "zyxwvut" / "Atlas of Qponmlk")}
+    args = arguments_for(tmp_path, changes)
+    for verb in ([] if damage in (lacks_a_mask, cut_off) else ["plan"], ["verify"]):
+        assert main([*verb, *args]) == 2
+        shown = told(capfd)
+        assert shown
+        assert not NAME.search(shown)
+    assert leaks(tmp_path / "runs") == []
+
+
+def arguments_for(tmp_path: Path, changes: dict[str, Any]) -> list[str]:
+    """Arguments for folders that are there already."""
+    data = tmp_path / "zyxwvut" / "Atlas of Qponmlk"
+    entry = {
+        "layout": "abdomen_atlas",
+        "root": str(data),
+        "organs": list(scans.ORGANS),
+        "test": [FOLDERS["test"]],
+    }
+    entry = {key: value for key, value in {**entry, **changes}.items() if value is not None}
+    if entry["layout"] != "abdomen_atlas":
+        entry.pop("version", None)
+    stream = scans.conf(tmp_path / "conf", north=entry)
+    return [*stream, "debug=tiny", *places(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        "http://zyxwvut:qponmlk@127.0.0.1:9/{}",
+        "zip://Zyxwvut::/qponmlk/{}.zip",
+        "memory://qponmlk/zyxwvut/{}",
+    ],
+)
+def test_a_url_that_does_not_answer(root: str, tmp_path: Path, capfd) -> None:
+    args = arguments_for(tmp_path, {"version": "1.0", "root": root.format("scans")})
+    for verb in ([], ["verify"], ["plan"]):
+        assert main([*verb, *args]) == 2
+        shown = told(capfd)
+        assert shown
+        assert not NAME.search(shown)
+    assert leaks(tmp_path / "runs") == []
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names with accents, apostrophes and brackets; a manifest, a folder of configurations and the parent of
+    `paths.runs` that are named after patients."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    top = tmp_path / "Frau Qponmlk's Ordner"
+    rows = {
+        "train": scans.entry(
+            "ZYXWVUT Qponmlk",
+            "train",
+            patient="Źyxwvut, Zyxwvut (O'Qponmlk)",
+            image="zyxwvut o'qponmlk/Źyxwvut CT.nii.gz",
+            label="seg/ŹYXWVUT_seg.nii.gz",
+        ),
+        "test": scans.entry(
+            "zyxwvut_2",
+            "test",
+            patient="QPONMLK^Zyxwvut^^Dr.",
+            image="Qponmlk Zyxwvut/Qponmlk [1] #2.nii.gz",
+            label="Qponmlk Zyxwvut/label (Zyxwvut).nii",
+        ),
+    }
+    scans.write(top / "scans", rows)
+    labels = ";".join(f"{organ}={i}" for i, organ in enumerate(scans.ORGANS, start=1))
+    with open(top / "scans" / "qponmlk.csv", "w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, [*rows["train"], "labels"])
+        writer.writeheader()
+        writer.writerows(
+            {**row, "organs": ";".join(row["organs"]), "labels": labels} for row in rows.values()
+        )
+    stream = scans.conf(top / "conf Zyxwvut", north={"root": str(top / "scans"), "manifest": "qponmlk.csv"})
+    places = [f'paths.{name}="{top / name}"' for name in ("runs", "state", "store")]
+    wandb = ["reporter.wandb.enabled=true", "strategy=replay", "memory.exemplars=256KiB"]
+    return [*stream, "debug=tiny", *wandb, *places]
+
+
+def test_odd_names_in_odd_places(odd: list[str], tmp_path: Path, capfd) -> None:
+    assert main(odd) == 0
+    assert main(odd) == 0, "finished already"
+    assert main(["report", *odd]) == 0
+    assert not NAME.search(told(capfd))
+    top = tmp_path / "Frau Qponmlk's Ordner"
+    assert leaks(top / "runs") == leaks(top / "store") == []
+
+
+def test_a_crash_in_a_thread_that_spells_names_anew(
+    odd: list[str], tmp_path: Path, capfd, monkeypatch
+) -> None:
+    found: list[Case] = []
+    load = ManifestLayout.load
+    monkeypatch.setattr(ManifestLayout, "load", lambda self, case: found.append(case) or load(self, case))
+
+    def crash(*args: object) -> None:
+        names = [str(found[0].images[0]), found[0].patient, found[0].id]
+        spelt = [way(name) for name in names for way in (str, str.upper, str.lower, ascii, repr)]
+        raise RuntimeError(f"bug in {spelt}; {found[0]}; {'; '.join(spelt)}")
+
+    monkeypatch.setattr(loader, "read_into", crash)
+    assert main(odd) in (1, 2)
+    shown = told(capfd)
+    assert b"bug in" in shown
+    assert not NAME.search(shown)
+    assert leaks(tmp_path / "Frau Qponmlk's Ordner" / "runs") == []

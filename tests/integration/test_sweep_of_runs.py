@@ -12,7 +12,7 @@ STRATEGIES = ("naive", "misspelt", "replay", "crashing")
 NEEDS = "requires: {past_data: false, reinitialise: false, boundaries: false, resumable: true}\n"
 PLUGINS = {
     "misspelt": "{_target_: lifelong_ct.strategies.lwf.LwF, lwf_lambda: 1.0, temprature: 2.0}",
-    "crashing": "{_target_: lifelong_ct.strategies.lwf.LwF, lwf_lambda: much, temperature: 2.0}",
+    "crashing": "{_target_: avalanche.training.plugins.MASPlugin, lambda_reg: much, alpha: 0.5}",
 }
 
 

@@ -1,4 +1,6 @@
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,32 @@ def test_results_tell_that_the_run_goes_on(tmp_path: Path, made_up) -> None:
     assert results["status"] == "running"
     assert {score["after"] for score in results["scores"]} == {0, 1}
     assert len((tmp_path / "train.csv").read_text().splitlines()) == 1 + 5
+
+
+def test_a_kill_at_any_write_leaves_a_folder_that_says_whose_it_is(
+    tmp_path: Path, made_up, monkeypatch
+) -> None:
+    """Without results.json the same command would refuse the folder for ever."""
+
+    class Killed(BaseException):
+        pass
+
+    for writes in range(4):
+        left = writes
+
+        def replace(source: str, target: Path, real=os.replace) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            real(source, target)
+
+        folder = tmp_path / str(writes)
+        with monkeypatch.context() as patch, suppress(Killed):
+            patch.setattr(os, "replace", replace)
+            made_up().start(RunFolder(folder, str))
+        kept = [path.name for path in folder.iterdir()]
+        assert not kept or "results.json" in kept
 
 
 def test_steps_that_are_trained_again_stand_once(tmp_path: Path, made_up) -> None:

@@ -87,8 +87,16 @@ def test_what_nobody_told_is_a_dash(peak: int, used: int | None, expected: str) 
 
 
 def test_a_log_does_not_tell_where_folders_are(tmp_path: Path, monkeypatch) -> None:
-    page = tmp_path / "Doe_Jane" / "runs" / "run-1" / "report.html"
+    run = "toy-naive-s0-0123abcd"
+    page = tmp_path / "Doe_Jane" / "runs" / run / "report.html"
     assert shown_path(page, watched=True) == str(page)
-    assert shown_path(page, watched=False) == "run-1/report.html"
+    assert shown_path(page, watched=False) == f"…/runs/{run}/report.html"
+    assert shown_path(tmp_path / "Doe_Jane" / "report.html", watched=False) == "…/report.html"
     monkeypatch.chdir(page.parent.parent.parent.parent)
-    assert shown_path(page, watched=False) == "Doe_Jane/runs/run-1/report.html"
+    assert shown_path(page, watched=True) == f"Doe_Jane/runs/{run}/report.html"
+    assert shown_path(page, watched=False) == f"…/runs/{run}/report.html"
+    (tmp_path / "Doe_Jane").mkdir()
+    monkeypatch.chdir(tmp_path / "Doe_Jane")
+    assert shown_path(page, watched=False) == f"runs/{run}/report.html"
+    comparison = Path("runs/demo/report/comparison.html")
+    assert shown_path(comparison, watched=False) == str(comparison)

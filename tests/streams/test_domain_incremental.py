@@ -18,12 +18,17 @@ HERE = f"{__name__}:ListedLayout"
 class ListedLayout:
     """Cases named by the configuration: split and organs of each."""
 
-    def __init__(self, hospital: str, cases: list[tuple[str, list[str]]], note: str = "") -> None:
-        self.hospital, self.listed, self.note = hospital, cases, note
+    def __init__(
+        self, hospital: str, cases: list[tuple[str, list[str]]], note: str = "", modality: str = "CT"
+    ) -> None:
+        self.hospital, self.listed, self.note, self.modality = hospital, cases, note, modality
 
     def cases(self) -> Iterator[Case]:
         for i, (split, organs) in enumerate(self.listed):
-            yield Case(self.hospital, f"c{i}", f"p{i}", split, tuple(organs), label_kind="synthetic")
+            yield Case(
+                self.hospital, f"c{i}", f"p{i}", split, tuple(organs), modality=self.modality,
+                label_kind="synthetic",
+            )  # fmt: skip
 
     def load(self, case: Case) -> RawCase:
         return RawCase(np.zeros((2, 2, 2), np.int16), None, np.eye(4), case.organs)
@@ -99,6 +104,14 @@ def test_the_benchmark_has_one_experience_per_dataset():
         (lambda: stream(entry("a"), entry("a")), "named twice"),
         (lambda: stream(entry("a"), order=["z"]), "'z'"),
         (lambda: stream(entry("a"), first=0), "0 hospitals"),
+        (lambda: stream(entry("a"), first="two"), "two"),
+        *((lambda limit=limit: stream(entry("a"), limit=limit), "limit=") for limit in (0, -1, "x", 1.5)),
+        *(
+            (lambda s=s: stream(entry("a"), spacing=s), "no spacing")
+            for s in ([1, 2], [0, 1, 1], [-1, 1, 1], ["x"] * 3)
+        ),
+        (lambda: stream({**entry("a")}, unseen=5), "no group of keys"),
+        (lambda: stream(entry("a"), patch=[4.5, 4, 4]), "not a patch"),
         (lambda: stream(entry("a"), patch=[4, 4]), "not a patch"),
         (lambda: stream(entry("a", sharing="all")), "sharing 'all'"),
         (lambda: stream({"layout": HERE, "cases": []}), "without a name"),
@@ -109,3 +122,23 @@ def test_the_benchmark_has_one_experience_per_dataset():
 def test_mistakes(make, word):
     with pytest.raises(LifelongCTError, match=word):
         make()
+
+
+def test_a_case_with_another_number_of_channels_is_named():
+    made = stream(entry("a"), channels=1)
+    assert (made.channels, made.modality) == (1, "CT")
+    with pytest.raises(LifelongCTError, match="the case has 1 channels, the stream 2") as caught:
+        stream(entry("a"), channels=2)
+    assert caught.value.where == "hospital a, case c0"
+    assert "stream.channels: 1" in caught.value.fix
+    for wrong in (0, 1.5, True, "2"):
+        with pytest.raises(LifelongCTError, match="channels="):
+            stream(entry("a"), channels=wrong)
+
+
+def test_an_unknown_modality_is_found_before_anything_is_read():
+    with pytest.raises(LifelongCTError, match="'XA' is unknown") as caught:
+        stream(entry("a", modality="XA"))
+    assert "CT, MR, US" in caught.value.fix
+    made = stream(entry("a"), unseen=[entry("u", ("test", ["liver"]), modality="MR")])
+    assert made.modality is None

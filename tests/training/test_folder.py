@@ -37,6 +37,7 @@ def test_a_folder_that_is_new_or_empty_is_to_be_started(tmp_path):
     assert finished(tmp_path / "new", "abcd1234") is None
     assert finished(tmp_path, "abcd1234") is None
     (tmp_path / ".lock").touch()
+    (tmp_path / ".tmp-cut").write_text("{")  # a kill left it
     assert finished(tmp_path, "abcd1234") is None
 
 
@@ -120,6 +121,15 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
         other.communicate()
     with claimed(tmp_path / "run"):
         pass
+
+
+def test_what_a_kill_left_half_written_is_cleared(tmp_path):
+    kept = tmp_path / "checkpoints" / "after_001"
+    kept.mkdir(parents=True)
+    (tmp_path / ".tmp-a").write_text("{")
+    (tmp_path / "checkpoints" / ".tmp-b").mkdir()
+    with claimed(tmp_path):
+        assert sorted(p.name for p in tmp_path.rglob("*")) == [".lock", "after_001", "checkpoints"]
 
 
 def test_a_folder_is_free_again_after_an_error(tmp_path):

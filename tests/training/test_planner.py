@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import trimesh
 from hospitals import Heard, options, stream
 from monai.networks.nets import UNet
 from tiny import model
@@ -47,7 +48,7 @@ def image(path: Path, shape=(4, 5, 6), affine=None) -> Case:
         nib.Nifti1Image(np.zeros(shape, np.int16), np.diag([2, 1, 3, 1.0]) if affine is None else affine),
         path,
     )
-    return Case("h", "i", "p", "train", ("liver",), image=path)
+    return Case("h", "i", "p", "train", ("liver",), images=(path,))
 
 
 def rows(demands):
@@ -62,7 +63,8 @@ def test_every_demand_by_hand(tmp_path):
     found = planner.demands(opts, [[h] for h in made.hospitals], plugins)
     assert rows(found) == {
         ("ram", "brick cache"): 4 * MIB,
-        ("ram", "read-ahead queue"): 4 * 8**3 * 3 * (5 + 3),
+        ("ram", "read-ahead queue"): 4 * 8**3 * 3 * (5 + 3 + 1),
+        ("ram", "decoding"): 3 * ((4 << 20) + 16 * 32 * 96 * 6),
         ("disk", "checkpoints"): 2 * (3 * WEIGHTS + 300 + MIB),
         ("disk", "volume store"): int(30**3 * 3 * 0.1),
         ("gpu", "weights, gradients, optimizer"): 4 * WEIGHTS,
@@ -71,6 +73,18 @@ def test_every_demand_by_hand(tmp_path):
         ("ram", "Greedy"): 300,
     }
     assert planner.parameter_bytes(model()) == WEIGHTS - 4 * 2 * 5
+
+
+def test_reader_processes_have_slots_and_caches_of_their_own(tmp_path):
+    made = stream({"name": "a"})
+    found = {}
+    for kind in ("thread", "process"):
+        opts = options(made, tmp_path, data=DataOptions(read_ahead=5, workers=3, worker_kind=kind))
+        found[kind] = rows(planner.demands(opts, [made.hospitals], []))
+    batch = 2 * 8**3 * 3
+    assert found["process"]["ram", "read-ahead queue"] - found["thread"]["ram", "read-ahead queue"] == batch
+    assert found["process"]["ram", "worker caches"] == 4 * MIB
+    assert ("ram", "worker caches") not in found["thread"]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +143,9 @@ def broken(path: Path, how: str) -> None:
         path.write_bytes(b"")
     elif how == "text":
         path.write_bytes(gzip.compress(b"no image " * 100))
+    elif how == "offset":
+        whole[108:112] = b"\xff\xff\xff\xff"  # no number
+        path.write_bytes(gzip.compress(bytes(whole)))
     elif how == "type":
         whole[70:72] = struct.pack("<h", 9999)
         path.write_bytes(gzip.compress(whole))
@@ -139,10 +156,10 @@ def broken(path: Path, how: str) -> None:
         path.unlink()
 
 
-@pytest.mark.parametrize("how", ["cut", "deflate", "empty", "text", "type", "NaN", "missing"])
+@pytest.mark.parametrize("how", ["cut", "deflate", "empty", "text", "type", "offset", "NaN", "missing"])
 def test_a_header_that_cannot_be_read_counts_nothing(tmp_path, how):
     case = image(tmp_path / "a.nii.gz")
-    broken(case.image, how)
+    broken(case.images[0], how)
     assert planner.grid_voxels(case, (1.0, 1.0, 1.0)) == 0
 
 
@@ -221,3 +238,28 @@ def test_a_size_that_the_network_cannot_take_is_found_and_one_that_it_can_is_nam
     assert caught.value.where == "stream.patch"
     assert "stream.patch=[24,24,32]" in caught.value.fix
     assert net.training, "its mode is left alone"
+
+
+def test_several_channels_are_counted_and_must_be_those_of_the_network(tmp_path) -> None:
+    one, two = (stream({"name": "a", "train": [30], "channels": c}, channels=c) for c in (1, 2))
+    needs = []
+    for made in (one, two):
+        found = rows(planner.demands(options(made, tmp_path), [made.hospitals], []))
+        needs.append((found["ram", "read-ahead queue"], found["disk", "volume store"]))
+    assert needs[0] == (2 * 8**3 * 3 * 4, int(30**3 * 3 * 0.1))
+    assert needs[1] == (2 * 8**3 * 5 * 4, int(30**3 * 5 * 0.1))
+    net = SegmentationModel(UNet(3, 2, 4, channels=(4, 4), strides=(2,)), features=4)
+    planner.check_size(net, (8, 8, 8), "stream.patch", 2)
+    with pytest.raises(LifelongCTError, match="takes 2 channels, the scans of the stream have 3"):
+        planner.check_size(net, (8, 8, 8), "stream.patch", 3)
+    with pytest.raises(LifelongCTError, match=r"cannot take patches of \[9, 9, 9\]"):
+        planner.check_size(net, (9, 9, 9), "stream.patch", 2)
+
+
+def test_voxels_of_a_mesh_are_those_of_the_stated_size(tmp_path) -> None:
+    path = tmp_path / "a.stl"
+    trimesh.creation.box((20, 10, 5)).export(path)
+    shapes = {"voxel": 2.5, "margin": 5}
+    case = Case("h", "i", "p", "train", ("liver",), images=(path,), params={"shapes": shapes})
+    assert planner.grid_voxels(case, None) == 12 * 8 * 6
+    assert planner.grid_voxels(replace(case, params={}), None) == 0  # ingest will say why

@@ -1,5 +1,7 @@
 """Scores of a model that is a threshold, counted by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -171,3 +173,20 @@ def test_progress_is_told_and_the_model_goes_on_training(tmp_path):
     assert told == [("evaluating", i, 3) for i in (1, 2, 3)]
     assert model.training
     assert not any(model.modes)
+
+
+def test_the_memory_of_several_channels_is_one_image_each_and_the_same_logits(tmp_path):
+    raw = scan(("liver",), [LIVER], [(200, LIVER)])
+    both = replace(raw, image=np.stack([raw.image, raw.image]))
+    voxels = 8 * 10 * 12
+    ledger = Ledger()
+    hospitals, made = scorer(tmp_path, [both], ledger=ledger)
+    rows = made.score(FirstChannel(), 1, hospitals)
+    assert ledger.peak("ram") == voxels * (2 * (2 + 4) + 4 * 3) + 2 * 2 * voxels
+    assert values(rows) == {"liver": 1.0}
+
+
+class FirstChannel(Threshold):
+    def forward(self, x):
+        assert x.shape[1] == 2
+        return super().forward(x[:, :1])

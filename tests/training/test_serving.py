@@ -1,5 +1,8 @@
 """A model out of the checkpoint of a run."""
 
+from dataclasses import replace
+from unittest.mock import ANY
+
 import pytest
 import torch
 from hospitals import Heard, options, stream
@@ -72,3 +75,13 @@ def test_a_head_without_a_bias_is_another_architecture(tmp_path):
     checkpoint.save(tmp_path / "c", {**state, "learner": {**state["learner"], "model": weights}})
     with pytest.raises(CheckpointError, match=r"head\.bias"):
         load_model(tmp_path / "c", model)
+
+
+def test_channels_and_modality_come_with_the_model(tmp_path):
+    _, folder = trained(tmp_path)
+    served = load_model(folder / "after_001", model)
+    assert (served.channels, served.modality) == (1, "CT")
+    state = checkpoint.load(folder / "after_001")
+    state["serving"] = {key: state["serving"][key] for key in ("spacing", "roi")}  # of an earlier version
+    checkpoint.save(tmp_path / "old", state)
+    assert load_model(tmp_path / "old", model) == replace(served, model=ANY, label_space=ANY)

@@ -1,13 +1,16 @@
 """Eviction: test volumes first, then the oldest hospital, and runs on a disk smaller than their data."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hospitals import Heard, options, stream
 
-from lifelong_ct.core.errors import LimitExceeded
+from lifelong_ct.core.errors import DataError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.data import admission
 from lifelong_ct.data.bricks import pack
-from lifelong_ct.data.ingest import source_key
+from lifelong_ct.data.keys import volume_key
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.training import planner
@@ -21,7 +24,7 @@ def size(made, hospital=0, split="train") -> int:
     one = made.hospitals[hospital]
     found = [one.layout.load(case) for case in getattr(one, split)]
     one.layout.loads.clear()
-    return sum(len(pack(raw.image[None], raw.label, raw.affine, raw.organs)) for raw in found)
+    return sum(len(pack(raw)) for raw in found)
 
 
 def opened(made, root, quota=None, keep_all=False):
@@ -32,8 +35,8 @@ def opened(made, root, quota=None, keep_all=False):
 
 def there(made, store) -> set[str]:
     """Ids of the cases whose volumes this store uses."""
-    every = [case for h in made.hospitals for case in (*h.train, *h.test)]
-    return {case.id for case in every if source_key(case, None) in store._sizes}
+    every = [(h.layout, case) for h in made.hospitals for case in (*h.train, *h.test)]
+    return {case.id for layout, case in every if volume_key(case, None, None, layout) in store._sizes}
 
 
 def four(**more):
@@ -56,6 +59,9 @@ def test_test_volumes_leave_first_and_then_the_oldest_hospital(tmp_path):
     assert len(list(tmp_path.rglob("*.lctvol"))) == 6
     volumes.native(a, a.test[0])
     assert there(made, store) == {"c-train-0", "c-train-1", "d-train-0", "d-train-1", "a-test-0"}
+    for name in "bcd":
+        volumes.native(*((h, h.test[0]) for h in made.hospitals if h.name == name).__next__())
+    assert there(made, store) == {"d-train-0", "d-train-1", *(f"{name}-test-0" for name in "abcd")}
 
 
 def test_with_keep_all_no_training_volume_leaves(tmp_path):
@@ -112,16 +118,117 @@ def test_a_test_case_is_the_same_from_the_store_and_from_its_source(tmp_path, fi
     assert len(a.layout.loads) == before + (not fits)
 
 
-def test_test_volumes_that_do_not_all_fit_leave_no_part_behind(tmp_path):
+def test_test_volumes_that_do_not_all_fit_are_read_from_their_source(tmp_path):
+    """One of three fits beside the training volume, and stays: nothing is written at the next evaluation."""
     made = stream({"name": "a", "train": [16], "test": [16] * 3}, {"name": "b", "train": [16] * 2})
     a, b = made.hospitals
     one = size(made)
     volumes, store, _ = opened(made, tmp_path, quota=int(2.5 * one))
     volumes.train([a])
     volumes.native(a, a.test[2])
-    assert there(made, store) == {"a-train-0"}
+    assert there(made, store) == {"a-train-0", "a-test-0"}
+    before = store.written
+    a.layout.loads.clear()
+    for case in a.test:
+        volumes.native(a, case)
+    assert a.layout.loads == ["a-test-1", "a-test-2"]
+    assert store.written == before
     volumes.train([b])
     assert there(made, store) == {"b-train-0", "b-train-1"}
+
+
+def test_windows_of_test_cases_do_not_push_each_other_out(tmp_path):
+    made = stream(*({"name": name, "train": [16], "test": [16]} for name in "abcd"))
+    volumes, store, _ = opened(made, tmp_path, quota=int(3.5 * size(made)), keep_all=True)
+    volumes.train(made.hospitals[:1])
+    for _ in range(3):
+        for hospital in made.hospitals:
+            volumes.native(hospital, hospital.test[0])
+    assert there(made, store) == {"a-train-0", "a-test-0", "b-test-0"}
+    assert [len(h.layout.loads) for h in made.hospitals] == [2, 1, 4, 4]
+
+
+def test_reading_a_test_case_leaves_the_cache_to_training(tmp_path):
+    made = four()
+    a = made.hospitals[0]
+    store = VolumeStore(tmp_path, Ledger(), 1 << 20)
+    volumes = Volumes(made, store, False, lambda *args: None)
+    train = volumes.train([a])
+    train[0].read((0, 0, 0), train[0].shape)
+    held = store.cache.nbytes
+    volumes.native(a, a.test[0])
+    assert store.cache.nbytes == held > 0
+
+
+def test_while_a_hospital_is_ingested_the_memory_of_the_cache_is_lent(tmp_path):
+    made = four()
+    a, b, *_ = made.hospitals
+    need = admission.need(a.layout, a.train[0], None)
+    ledger = Ledger({"ram": need + 100})
+    store = VolumeStore(tmp_path, ledger, need)
+    volumes = Volumes(made, store, False, lambda *args: None, workers=2)
+    for hospital in (a, b):
+        volumes.train([hospital])
+        assert ledger.holders("ram") == {"brick cache": need}
+    assert ledger.peak("ram") <= need + 100
+
+
+def test_a_volume_that_two_hospitals_share_stays_while_one_has_it(tmp_path):
+    """The scan of a-train-0 is the scan of c-train-0 as well."""
+    made = four()
+    a, b, c, d = made.hospitals
+    twin = replace(c.train[0], hospital="a", id="a-train-0")
+    c = replace(c, layout=a.layout, train=(twin, c.train[1]))
+    volumes, store, _ = opened(made, tmp_path, quota=int(2.2 * size(made)))
+    shared = volumes.train([a])[0].key
+    volumes.train([b])
+    opened_c = volumes.train([c])  # a leaves, its first volume does not
+    assert opened_c[0].key == shared
+    assert there(made, store) == {"a-train-0", "c-train-1"} | {f"b-train-{i}" for i in range(2)}
+    opened_c[0].read((0, 0, 0), (16, 16, 16))
+    volumes.train([d])
+    volumes.train([b])  # now c leaves too
+    assert shared not in store._sizes
+    assert not store.has(shared)
+
+
+def test_what_is_damaged_between_two_evaluations_is_mended_and_said(tmp_path):
+    made = four()
+    a = made.hospitals[0]
+    volumes, _, _ = opened(made, tmp_path)
+    first = volumes.native(a, a.test[0])
+    assert list(volumes.told()) == []
+    for damage in (lambda path: path.write_bytes(path.read_bytes()[:-5]), lambda path: path.unlink()):
+        damage(next(tmp_path.rglob("*.lctvol")))
+        again = volumes.native(a, a.test[0])
+        np.testing.assert_array_equal(again.image, first.image)
+        (note,) = volumes.told()
+        assert "case a-test-0 was damaged; it was made again" in note
+
+
+def test_a_source_that_is_gone_is_told_at_the_start(tmp_path):
+    """Only of what the run will read: training cases of the rounds to come, and all test cases."""
+    made = stream(*({"name": name, "train": [16], "test": [16]} for name in "ab"))
+    a, b = made.hospitals
+    (tmp_path / "there.nii").write_bytes(b"")
+    with_files = [
+        replace(
+            h,
+            train=tuple(replace(c, images=(tmp_path / gone,)) for c in h.train),
+            test=tuple(replace(c, images=(tmp_path / "there.nii",)) for c in h.test),
+        )
+        for h, gone in ((a, "gone.nii"), (b, "there.nii"))
+    ]
+    made.hospitals = with_files
+    volumes, _, _ = opened(made, tmp_path / "s")
+    volumes.check_sources(with_files[1:])
+    with pytest.raises(DataError, match="a source that the run will need is gone") as error:
+        volumes.check_sources(with_files)
+    assert "case a-train-0" in error.value.where
+    assert "gone.nii" in error.value.where
+    (tmp_path / "there.nii").unlink()
+    with pytest.raises(DataError, match="is gone"):
+        volumes.check_sources([])
 
 
 @pytest.mark.parametrize("tests", [[16], [16, 16, 16]])

@@ -5,71 +5,53 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lifelong_ct.core.errors import DataError, LifelongCTError
+from lifelong_ct.core.paths import below, is_folder, open_path
 from lifelong_ct.core.types import Case
+from lifelong_ct.data.file_layout import FileLayout
 from lifelong_ct.data.labels import default_vocabulary
-from lifelong_ct.data.nifti import Volume, read_image, read_label, same_grid
-from lifelong_ct.data.types import RawCase
+from lifelong_ct.data.native_maps import NativeMap, native_map, own_map
+from lifelong_ct.data.scales import each_modality
 
 FIELDS = ("id", "image", "label", "patient", "modality", "split", "organs", "labels", "licence", "label_kind")
 
 
-class ManifestLayout:
+class ManifestLayout(FileLayout):
     """Reads a hospital from its manifest.
 
     A manifest is JSON, {hospital, labels: {organ: id}, cases: [{id, image, label, patient, modality, split,
     organs, labels, licence, label_kind}]}, or CSV with a column per field of a case, where `organs` is
-    separated by semicolons and `labels` reads `liver=1;spleen=2`.
+    separated by semicolons and `labels` reads `liver=1;spleen=2`. A list of images is one channel each.
+    `labels` may also name a map that ships with the library, as `KiTS`; then `organs` may be left out where the
+    release annotates the same organs in every case.
 
     Args:
         hospital: its name in the stream.
         manifest: file, or the manifest itself.
-        root: folder that paths start from; that of the manifest's file where None.
-        other_labels: error or ignore, for ids in a label map that the manifest does not declare.
-        empty_labels: error or ignore, for a label map without any organ.
+        root: folder or URL that paths start from; that of the manifest's file where None.
+        options: of `FileLayout`.
 
     Raises:
         LifelongCTError: no manifest, an unknown organ, a wrong field; the case is named.
     """
 
     def __init__(
-        self,
-        hospital: str,
-        *,
-        manifest: str | Mapping[str, Any],
-        root: str | None = None,
-        other_labels: str = "error",
-        empty_labels: str = "error",
+        self, hospital: str, *, manifest: str | Mapping[str, Any], root: str | None = None, **options: Any
     ) -> None:
         self.hospital = hospital
-        for key, value in (("other_labels", other_labels), ("empty_labels", empty_labels)):
-            if value not in ("error", "ignore"):
-                raise LifelongCTError(f"{key}={value!r}", f"hospital {hospital}", "use error or ignore")
-        self.other_labels, self.empty_labels = other_labels, empty_labels
-        self.root, content = self._open(manifest, root)
-        labels = self._labels(content.get("labels") or {}, "labels of the manifest")
-        self.labels = self._distinct(labels, "labels of the manifest")
+        folder, content = self._open(manifest, root)
+        super().__init__(hospital, folder, **options)
+        self.ids: dict[str, int] = {}
+        self.labels = self._map(content.get("labels") or {}, "labels of the manifest")
+        if not self.labels.names:
+            self.ids = self._labels(content.get("labels") or {}, "labels of the manifest")
         rows = content.get("cases")
         if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
             raise self._wrong("`cases` is no list of cases", "cases", "see the README for a manifest")
         self.rows = rows
-
-    def cases(self) -> Iterator[Case]:
-        """The cases in the order of the manifest.
-
-        Raises:
-            LifelongCTError: the first problem of the manifest, or a missing file.
-        """
-        for found in self.inspect():
-            if isinstance(found, LifelongCTError):
-                raise found
-            yield found
 
     def inspect(self) -> Iterator[Case | LifelongCTError]:
         """Cases, and every problem of the manifest in place of the case that has it."""
@@ -82,83 +64,18 @@ class ManifestLayout:
                     raise self._wrong("the id is used twice", f"case {case.id}", "give every case its own id")
                 other = splits.setdefault(case.patient, case.split)
                 if other != case.split:
-                    raise self._wrong(
+                    raise self.wrong(
                         "the patient is in train and in test",
                         f"case {case.id}, patient {case.patient}",
                         "keep all scans of a patient in one split",
+                        "patient-in-both",
                     )
                 ids.add(case.id)
-                for path in (case.image, case.label):
-                    if path is not None and not path.is_file():
-                        raise DataError(
-                            "the file does not exist", f"case {case.id}, {path}", "check the path", "missing"
-                        )
             except LifelongCTError as error:
                 yield error
             else:
-                yield case
-
-    def load(self, case: Case) -> RawCase:
-        """Voxels of a case.
-
-        Raises:
-            DataError: the first problem of its files; the case is named.
-        """
-        found = self._read(case)
-        if isinstance(found, RawCase):
-            return found
-        raise found[0]
-
-    def problems(self, case: Case) -> list[DataError]:
-        """Every problem of a case's files."""
-        found = self._read(case)
-        return [] if isinstance(found, RawCase) else found
-
-    def _read(self, case: Case) -> RawCase | list[DataError]:
-        problems: list[DataError] = []
-        image = label = None
-        assert case.image is not None
-        try:
-            image = read_image(case.image, case.modality)
-        except DataError as error:
-            problems.append(_of(case, error))
-        if case.label is not None:
-            try:
-                label = read_label(case.label)
-                if image is not None:
-                    same_grid(case.label, label, image)
-                local = self._local(case, label)
-                _check_sides(case, label, local)
-            except DataError as error:
-                problems.append(_of(case, error))
-        if problems or image is None:
-            return problems
-        if label is None:
-            return image
-        return replace(image, label=local, organs=case.organs)
-
-    def _local(self, case: Case, label: Volume) -> np.ndarray:
-        """File ids → 1 … n in the order of the case's organs."""
-        ids = label.voxels
-        present = set(np.unique(ids).tolist()) - {0}
-        undeclared = sorted(present - set(case.label_ids.values()))
-        where = str(case.label)
-        if undeclared and self.other_labels == "error":
-            raise DataError(
-                f"the ids {undeclared[:5]} are not declared",
-                where,
-                "declare them, or other_labels: ignore",
-                "unknown-label",
-            )
-        if not present and self.empty_labels == "error":
-            raise DataError(
-                "nothing is labelled", where, "remove the case, or empty_labels: ignore", "empty-label"
-            )
-        table = np.zeros(int(ids.max()) + 1, np.uint8 if len(case.organs) < 256 else np.uint16)
-        for i, organ in enumerate(case.organs, start=1):
-            if case.label_ids[organ] < len(table):
-                table[case.label_ids[organ]] = i
-        return table[ids]
+                missing = self.missing(case)
+                yield from missing if missing else [case]
 
     def _case(self, row: Mapping[str, Any]) -> Case:
         name = str(row.get("id") or "")
@@ -169,28 +86,40 @@ class ManifestLayout:
         for key in ("id", "image", "patient", "split"):
             if not row.get(key):
                 raise self._wrong(f"the field {key!r} is missing", where, "give it")
+        for key in ("id", "patient"):
+            if not isinstance(row[key], (str, int)):
+                raise self._wrong(f"the field {key!r} is no text", "case ?", "write a text or a number")
+        images = row["image"] if isinstance(row["image"], list) else [row["image"]]
+        modality = str(row.get("modality") or "CT").upper()
+        each_modality(modality, len(images), f"hospital {self.hospital}, {where}")
         if row["split"] not in ("train", "test"):
             raise self._wrong(f"the split is {row['split']!r}", where, "write train or test")
+        known = self._map(row["labels"], where) if row.get("labels") else self.labels
         organs = self._organs(row.get("organs"), where)
-        ids = self._distinct({**self.labels, **self._labels(row.get("labels") or {}, where)}, where)
-        if row.get("label") and (not organs or any(organ not in ids for organ in organs)):
-            lacking = [organ for organ in organs if organ not in ids]
+        if not organs and known.names and not known.partial:
+            organs = known.organs
+        if row.get("label") and (not organs or any(organ not in known.label_ids for organ in organs)):
+            lacking = [organ for organ in organs if organ not in known.label_ids]
             what = (
                 f"no id is declared for {', '.join(lacking)}" if lacking else "it says no annotated `organs`"
             )
-            raise self._wrong(what, where, "declare annotated organs and their ids")
+            fix = "declare annotated organs and their ids"
+            if known.partial:
+                fix = f"list those of this case: in {known.name} they differ from case to case"
+            raise self._wrong(what, where, fix)
         return Case(
             self.hospital,
             name,
             str(row["patient"]),
             row["split"],
             organs if row.get("label") else (),
-            self.root / str(row["image"]),
-            self.root / str(row["label"]) if row.get("label") else None,
-            ids,
-            str(row.get("modality") or "CT"),
-            str(row.get("licence") or "unknown"),
-            str(row.get("label_kind") or "unknown"),
+            tuple(below(self.root, str(image)) for image in images),
+            below(self.root, str(row["label"])) if row.get("label") else None,
+            label_ids=known.label_ids,
+            splits=known.splits,
+            modality=modality,
+            licence=str(row.get("licence") or "unknown"),
+            label_kind=str(row.get("label_kind") or "unknown"),
         )
 
     def _organs(self, value: Any, where: str) -> tuple[str, ...]:
@@ -200,6 +129,14 @@ class ManifestLayout:
         place = f"hospital {self.hospital}, {where}, organs"
         return tuple(dict.fromkeys(default_vocabulary().canonical(str(n), place) for n in names if n))
 
+    def _map(self, value: Any, where: str) -> NativeMap:
+        """What the ids mean: a map that ships with the library, by its name, or organs and their ids."""
+        place = f"hospital {self.hospital}, {where}"
+        if isinstance(value, str) and value and "=" not in value:
+            return native_map(value, place)
+        ids = self._distinct({**self.ids, **self._labels(value, where)}, where)
+        return own_map(place, {organ: (number,) for organ, number in ids.items()})
+
     def _labels(self, value: Any, where: str) -> dict[str, int]:
         if isinstance(value, str):
             value = dict(part.split("=", 1) for part in value.split(";") if "=" in part)
@@ -208,12 +145,10 @@ class ManifestLayout:
         place = f"hospital {self.hospital}, {where}"
         labels: dict[str, int] = {}
         for organ, number in value.items():
-            try:
-                labels[default_vocabulary().canonical(str(organ), place)] = int(number)
-            except (TypeError, ValueError) as error:
-                raise self._wrong(
-                    f"the id of {organ} is {number!r}", where, "write a whole number"
-                ) from error
+            digits = str(number).strip() if isinstance(number, (int, str)) else ""
+            if not digits.removeprefix("-").isdecimal():
+                raise self._wrong(f"the id of {organ} is {number!r}", where, "write a whole number")
+            labels[default_vocabulary().canonical(str(organ), place)] = int(digits)
         return labels
 
     def _distinct(self, labels: dict[str, int], where: str) -> dict[str, int]:
@@ -225,19 +160,20 @@ class ManifestLayout:
         return labels
 
     def _open(self, manifest: str | Mapping[str, Any], root: str | None) -> tuple[Path, Mapping[str, Any]]:
+        base = open_path(root) if root else None
         if isinstance(manifest, Mapping):
-            folder = Path(root or ".")
-            if not folder.is_dir():
+            folder = base or Path()
+            if not is_folder(folder):
                 raise self._wrong(f"the folder {folder} does not exist", "root", "set paths.data=FOLDER")
             return folder, manifest
-        path = Path(root, manifest) if root and (Path(root) / manifest).exists() else Path(manifest)
-        folder = Path(root) if root else path.parent
+        path = below(base, manifest) if base and below(base, manifest).exists() else open_path(manifest)
+        folder = base or path.parent
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # Excel begins a CSV with a byte order mark
             if path.suffix == ".csv":
                 return folder, {"cases": list(csv.DictReader(text.splitlines()))}
             content = json.loads(text)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise self._wrong(
                 f"the manifest cannot be read: {error}", str(path), "give a JSON or CSV file"
             ) from error
@@ -246,31 +182,4 @@ class ManifestLayout:
         return folder, content
 
     def _wrong(self, what: str, where: str, fix: str) -> DataError:
-        return DataError(what, f"hospital {self.hospital}, {where}", fix, "manifest")
-
-
-def _check_sides(case: Case, label: Volume, local: np.ndarray) -> None:
-    """Finds labels that are mirrored against the patient, which no shape or affine shows: what is on the right
-    must lie to the right."""
-    right_of = {"liver": "spleen"}
-    right_of |= {o: other for o, other in default_vocabulary().mirror.items() if o.endswith("_right")}
-    for right, left in right_of.items():
-        if right in case.organs and left in case.organs:
-            x = [_lateral(local == case.organs.index(organ) + 1, label.affine) for organ in (right, left)]
-            if x[0] is not None and x[1] is not None and x[0] <= x[1]:
-                raise DataError(
-                    f"{right} lies to the left of {left}: the labels are mirrored against the scan",
-                    str(case.label),
-                    "mirror them back, or swap the organs' ids",
-                    "geometry-mismatch",
-                )
-
-
-def _lateral(mask: np.ndarray, affine: np.ndarray) -> float | None:
-    """Middle of a mask in mm to the right; None where it is empty."""
-    found = np.argwhere(mask)
-    return float(affine[0, :3] @ found.mean(0) + affine[0, 3]) if len(found) else None
-
-
-def _of(case: Case, error: DataError) -> DataError:
-    return DataError(error.what, f"case {case.id}, {error.where}", error.fix, error.code)
+        return self.wrong(what, where, fix, "manifest")

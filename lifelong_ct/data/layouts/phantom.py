@@ -86,6 +86,11 @@ class PhantomLayout:
                     params={"recipe": text, "shape": list(self.recipe.shape), "split": split, "index": index},
                 )
 
+    def spacing(self, case: Case) -> tuple[float, float, float]:
+        """mm per axis of a case, without drawing it."""
+        x, y, z = _recipe(str(case.params["recipe"])).scanner.spacing
+        return x, y, z
+
     def load(self, case: Case) -> RawCase:
         """Draws a case; the label follows `case.organs`."""
         recipe = _recipe(str(case.params["recipe"]))

@@ -6,8 +6,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import trimesh
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
+from lifelong_ct.data.keys import volume_key
 from lifelong_ct.data.layouts.manifest import ManifestLayout
 
 SHAPE = (6, 6, 6)
@@ -78,7 +80,7 @@ def test_a_case_may_have_ids_of_its_own_and_no_label_at_all(root):
         root, manifest(row("a", labels={"liver": 7, "spleen": 3}, organs=["liver"]), row("b", label=None))
     )
     first, second = found.cases()
-    assert first.label_ids == {"liver": 7, "spleen": 3}
+    assert first.label_ids == {"liver": (7,), "spleen": (3,)}
     assert (second.organs, second.label) == ((), None)
     assert found.load(second).label is None
 
@@ -128,7 +130,7 @@ def test_every_problem_is_listed_and_the_good_cases_too(root):
     found = list(layout(root, manifest(*rows)).inspect())
     told = [str(item) if isinstance(item, LifelongCTError) else item.id for item in found]
     for item, word in zip(
-        told, ("a", "used twice", "in train and in test", "does not exist", "x"), strict=True
+        told, ("a", "used twice", "in train and in test", "c/ct.nii.gz", "c/seg.nii.gz", "x"), strict=True
     ):
         assert word in item
 
@@ -176,3 +178,122 @@ def test_no_manifest_and_no_folder_are_errors(tmp_path):
         ManifestLayout("north", manifest=str(tmp_path / "half.json"))
     with pytest.raises(LifelongCTError, match=r"paths\.data"):
         ManifestLayout("north", manifest={"cases": []}, root=str(tmp_path / "gone"))
+
+
+@pytest.fixture
+def kits(root):
+    """Case a with two kidneys, 1, and a tumour, 2, in the left one."""
+    ids = np.zeros(SHAPE, np.uint8)
+    ids[:2, 1:5, 1:5] = ids[4:, 1:5, 1:5] = 1
+    ids[0, 2, 2] = 2
+    nib.save(nib.Nifti1Image(ids, AFFINE), root / "a" / "seg.nii.gz")
+    return root, ids
+
+
+def test_labels_may_name_a_map_of_the_library(kits):
+    root, ids = kits
+    found = layout(root, manifest(row("a", organs=None), labels="KiTS"))
+    (case,) = found.cases()
+    assert case.organs[:3] == ("kidney", "kidney_tumor", "kidney_cyst")
+    assert ("kidney_left", "kidney_right") in case.splits
+    raw = found.load(case)
+    np.testing.assert_array_equal(raw.mask("kidney_tumor_left"), ids == 2)
+    np.testing.assert_array_equal(raw.mask("kidney_right"), (ids == 1) & (np.arange(6) > 2)[:, None, None])
+    assert not found.problems(case)
+
+
+def test_a_case_may_name_a_map_of_its_own(kits):
+    root, ids = kits
+    found = layout(root, manifest(row("a", labels="AbdomenCT-1K", organs=["kidney", "liver"]), row("b")))
+    first, second = found.cases()
+    np.testing.assert_array_equal(found.load(first).mask("kidney"), ids == 2)
+    assert second.label_ids == {"liver": (3,), "spleen": (7,)}
+    text = "id,image,label,patient,split,labels\na,a/ct.nii.gz,a/seg.nii.gz,p,train,KiTS19\n"
+    (root / "manifest.csv").write_text(text)
+    (case,) = ManifestLayout("north", manifest=str(root / "manifest.csv")).cases()
+    assert "kidney_cyst" not in case.organs
+    assert "kidney_tumor_right" in case.organs
+
+
+def test_an_unknown_map_and_one_that_leaves_the_organs_to_the_cases(root):
+    with pytest.raises(LifelongCTError) as error:
+        layout(root, manifest(row("a"), labels="KiTS22"))
+    assert "KiTS23" in error.value.fix
+    (error,) = layout(root, manifest(row("a", organs=None), labels="FLARE23")).inspect()
+    assert "no annotated `organs`" in error.what
+    assert "FLARE23" in error.fix
+    (case,) = layout(root, manifest(row("a"), labels="FLARE23")).cases()
+    assert case.organs == ("spleen", "liver")
+
+
+def test_own_labels_follow_the_rules_too(kits):
+    root, ids = kits
+    labels = {"kidney": 1, "kidney_tumor": 2}
+    found = layout(root, manifest(row("a", organs=["kidney_left", "kidney_right"]), labels=labels))
+    (case,) = found.cases()
+    raw = found.load(case)
+    np.testing.assert_array_equal(raw.mask("kidney_left"), (ids > 0) & (np.arange(6) < 3)[:, None, None])
+
+
+def test_a_mesh_is_a_label_on_the_grid_of_its_image(root):
+    """Its options are part of the case: others make another volume."""
+    ball = trimesh.creation.icosphere(radius=4).apply_translation((-5, -5, 5))
+    ball.export(root / "a" / "liver.stl")
+    case_row = row("a", label="a/liver.stl", organs=["liver"], labels={"liver": 1})
+    found = layout(root, manifest(case_row, labels={}), shapes={"space": "LPS"})
+    (case,) = found.cases()
+    liver = found.load(case).mask("liver")
+    centres = np.moveaxis(np.indices(SHAPE), 0, -1) * 2.0
+    away = np.linalg.norm(centres - 5, axis=-1)
+    np.testing.assert_array_equal(
+        liver, away < 4
+    )  # no centre lies within the facets' error: √11 and √19 do not
+    assert found.problems(case) == []
+    other = layout(root, manifest(case_row, labels={}))
+    (plain,) = other.cases()
+    one, two = (volume_key(c, None, "content", made) for c, made in ((plain, other), (case, found)))
+    assert (plain.params, one != two) == ({}, True)
+    (problem,) = other.problems(plain)
+    assert (problem.code, "case a" in problem.where) == ("outside-image", True)
+    (root / "a" / "ct.nii.gz").write_bytes(b"")
+    assert [p.code for p in found.problems(case)] == ["corrupt"]
+    with pytest.raises(LifelongCTError, match="spaces"):
+        layout(root, manifest(case_row), shapes={"spaces": "LPS"})
+
+
+@pytest.mark.parametrize("number", [1.5, True, "1.5", "", None, [3], "0x3"])
+def test_an_id_that_is_no_whole_number_is_refused_not_rounded(root, number):
+    with pytest.raises(LifelongCTError, match="the id of liver"):
+        layout(root, manifest(row("a"), labels={"liver": number, "spleen": 7}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"modality": "XX"}, "XX"),
+        ({"modality": 3}, "modality"),
+        ({"id": {"a": 1}}, "'id'"),
+        ({"patient": [1]}, "'patient'"),
+    ],
+)
+def test_an_odd_field_is_refused(root, changes, word):
+    with pytest.raises(LifelongCTError, match=word):
+        list(layout(root, manifest(row("a", **changes))).cases())
+
+
+def test_a_modality_in_small_letters_is_checked_as_ct(root):
+    (case,) = layout(root, manifest(row("a", modality="ct"))).cases()
+    assert case.modality == "CT"
+
+
+def test_a_csv_with_a_byte_order_mark_is_read(root):
+    text = "id,image,label,patient,split,organs,labels\na,a/ct.nii.gz,a/seg.nii.gz,p,train,liver;spleen,liver=3;spleen=7\n"
+    (root / "m.csv").write_text(text, encoding="utf-8-sig")
+    (case,) = ManifestLayout("north", manifest=str(root / "m.csv")).cases()
+    assert case.id == "a"
+
+
+def test_json_of_endless_depth_is_an_error(root):
+    (root / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(LifelongCTError, match="cannot be read"):
+        ManifestLayout("north", manifest=str(root / "manifest.json"))

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from lifelong_ct.core.errors import DataError
-from lifelong_ct.data.nifti import read_image, read_label, read_volume, same_grid
+from lifelong_ct.data.annotations import read_label
+from lifelong_ct.data.images import read_image, same_grid
+from lifelong_ct.data.readers.nifti import read_volume
 
 SHAPE = (5, 6, 7)
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 3.0, 0, 20], [0, 0, 4.0, -30], [0, 0, 0, 1]])
@@ -149,7 +151,7 @@ def test_a_stream_much_longer_than_its_header_says_is_not_unpacked(tmp_path):
 
 def test_a_header_that_announces_too_much_allocates_nothing(tmp_path):
     data = bytearray(saved(tmp_path / "a.nii", voxels()).read_bytes())
-    data[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()
+    data[42:48] = np.array([2000, 2000, 2000], "<i2").tobytes()
     (tmp_path / "huge.nii").write_bytes(data)
     assert refused(read_image, tmp_path / "huge.nii") == "corrupt"
 
@@ -158,7 +160,7 @@ def test_labels_are_whole_and_not_negative(tmp_path):
     ids = np.zeros(SHAPE, np.float32)
     ids[1:3] = 104
     got = read_label(saved(tmp_path / "a.nii.gz", ids))
-    assert got.voxels.dtype == np.uint16
+    assert got.voxels.dtype == np.uint8
     assert set(np.unique(got.voxels)) == {0, 104}
     assert refused(read_label, saved(tmp_path / "half.nii", ids + 0.5)) == "fractional-label"
     assert refused(read_label, saved(tmp_path / "minus.nii", ids - 1)) == "unknown-label"
@@ -184,3 +186,23 @@ def _peak() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("offset", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_header_whose_offset_is_no_number_is_corrupt(offset, name, tmp_path):
+    """Bytes 108 to 111 of the header are where the voxels begin, a float."""
+    data = bytearray(saved(tmp_path / "whole.nii", voxels()).read_bytes())
+    data[108:112] = np.float32(offset).tobytes()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(bytes(data)) if name.endswith("gz") else bytes(data))
+    assert refused(read_image, path) == "corrupt"
+    assert refused(read_label, path) == "corrupt"
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_file_that_lacks_its_end_is_corrupt_wherever_it_was_cut(name, tmp_path):
+    whole = saved(tmp_path / name, voxels()).read_bytes()
+    for length in (0, 1, 2, 10, 100, 347, 348, 352, len(whole) // 2, *range(len(whole) - 9, len(whole))):
+        (tmp_path / name).write_bytes(whole[:length])
+        assert refused(read_image, tmp_path / name) == "corrupt"

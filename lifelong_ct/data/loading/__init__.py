@@ -1,0 +1,1 @@
+"""How patches are read ahead: by threads or by processes, inside one limit. Nothing here imports torch."""

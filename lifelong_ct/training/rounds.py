@@ -1,0 +1,81 @@
+"""What is trained on when, and for how many steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.streams.hospital import Hospital
+from lifelong_ct.training.options import RunOptions
+
+
+@dataclass(frozen=True)
+class Round:
+    """One call of the learner: experience number, name for the reports, hospitals trained on, steps."""
+
+    after: int
+    name: str
+    hospitals: tuple[Hospital, ...]
+    steps: int
+
+
+def rounds(options: RunOptions) -> list[Round]:
+    """What a strategy's `requires` makes of the stream.
+
+    With past data, round i trains on hospitals 1 … i for i times the steps; with a new model each time as
+    well (joint training) only the last round leaves a trace, so only that is run. With `data.schedule=one_pass`
+    the steps follow from the cases, see `one_pass_steps`.
+
+    Raises:
+        LifelongCTError: one pass with a strategy that reads cases again, or without whole steps.
+    """
+    hospitals, steps, needs = options.stream.hospitals, options.trainer.steps, options.requires
+    if not needs.past_data:
+        listed = [Round(i, h.name, (h,), steps) for i, h in enumerate(hospitals, start=1)]
+    else:
+        listed = [
+            Round(i, f"{hospitals[0].name} … {h.name}" if i > 1 else h.name, tuple(hospitals[:i]), steps * i)
+            for i, h in enumerate(hospitals, start=1)
+        ]
+        listed = listed[-1:] if needs.reinitialise else listed
+    if options.data.schedule != "one_pass":
+        return listed
+    if needs.past_data and len(listed) > 1:
+        raise LifelongCTError(
+            f"strategy={options.strategy} trains on past hospitals again, one_pass reads each case once",
+            "data.schedule",
+            "use data.schedule=epochs, or a strategy without requires.past_data",
+        )
+    counts = [sum(len(hospital.train) for hospital in row.hospitals) for row in listed]
+    return [
+        Round(row.after, row.name, row.hospitals, one_pass_steps(options, count, counts))
+        for row, count in zip(listed, counts, strict=True)
+    ]
+
+
+def one_pass_steps(options: RunOptions, cases: int, others: Sequence[int] = ()) -> int:
+    """Optimizer steps of one pass: cases × patches per case / patches per step.
+
+    Args:
+        options: of the run.
+        cases: of this experience.
+        others: of every experience, so that the error names a number that suits them all.
+
+    Raises:
+        LifelongCTError: they make no whole number of steps. A last step of another size would weigh its patches
+            otherwise, and leaving some out would break the equal right of the cases.
+    """
+    step = options.trainer.batch_size * options.trainer.accumulate
+    patches = cases * options.data.patches_per_case
+    if patches % step:
+        unit = math.lcm(*(step // math.gcd(step, count) for count in (cases, *others)))
+        fits = -(-options.data.patches_per_case // unit) * unit
+        raise LifelongCTError(
+            f"{cases} cases × {options.data.patches_per_case} patches = {patches} are no whole number of "
+            f"optimizer steps of {step} patches",
+            "data.patches_per_case",
+            f"use data.patches_per_case={fits}, or change trainer.batch_size or trainer.accumulate",
+        )
+    return patches // step
