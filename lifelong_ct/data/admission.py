@@ -15,6 +15,7 @@ from lifelong_ct.core.errors import DataError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import format_bytes
+from lifelong_ct.data import positions
 from lifelong_ct.data.grids import case_grid
 from lifelong_ct.data.resampling import SLAB, new_shape
 
@@ -119,7 +120,8 @@ def need(layout: object, case: Case, spacing: Sequence[float] | None) -> int:
         between = shape[0] * math.prod(new_shape(shape, old, spacing)[1:])
         made = new if channels == 1 else 2 * new  # one by one, then side by side
         resampling = stored * (voxels + made) + 4 * between + min(_SLAB, 12 * (voxels + new))
-    return max(reading, resampling, 5 * stored * new // 2) + _compressed(case) + _BLOCKS
+    packing = (3 * stored - 2) * new + 20 * min(new, positions.SLAB)
+    return max(reading, resampling, packing) + _compressed(case) + _BLOCKS
 
 
 def _reading(case: Case, channels: int) -> float:
