@@ -106,6 +106,26 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
 
 
+def blocks(path: Path, nbytes: int) -> Iterator[bytes]:
+    """A file, piece by piece.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with _as_oserror(), path.open("rb") as file:
+        while block := file.read(nbytes):
+            yield block
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; where that cannot be looked up there is none."""
+    try:
+        with _as_oserror():
+            return path.exists()
+    except OSError:
+        return False
+
+
 def is_folder(path: Path) -> bool:
     """Whether there is such a folder; a server that does not answer has none."""
     try:

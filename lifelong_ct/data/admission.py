@@ -15,12 +15,17 @@ from lifelong_ct.core.errors import DataError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import format_bytes
+from lifelong_ct.data import positions
 from lifelong_ct.data.grids import case_grid
 from lifelong_ct.data.resampling import SLAB, new_shape
 
 OWNER = "ingest"
 _WIDEST = 8
 """Bytes of a decoded number, where the header does not tell a smaller one."""
+_BLOCKS = 1 << 20
+"""Bytes of what a reader holds of a file, whatever its size."""
+_SIDES = 16
+"""Bytes per voxel while two sides are told apart: their parts are numbered."""
 _DRAWN, _DRAWING = 128, 8 << 20
 """Bytes per voxel while a phantom is drawn, and besides."""
 _SLAB = 12 * SLAB
@@ -55,11 +60,13 @@ class Admission:
         """
         with self._free:
             self._waiting.append(order)
+            held = 0
             try:
-                while not stopped() and not (order == min(self._waiting) and self._admitted(nbytes, name)):
+                while not stopped():
+                    if order == min(self._waiting) and self._admitted(nbytes, name):
+                        held = nbytes
+                        break
                     self._free.wait(0.1)
-                if stopped():
-                    nbytes = 0
             finally:
                 self._waiting.remove(order)
                 self._free.notify_all()
@@ -67,7 +74,7 @@ class Admission:
             yield
         finally:
             with self._free:
-                self._hold(self._held - nbytes)
+                self._hold(self._held - held)
                 self._free.notify_all()
 
     def _admitted(self, nbytes: int, name: str) -> bool:
@@ -107,28 +114,30 @@ def need(layout: object, case: Case, spacing: Sequence[float] | None) -> int:
     voxels = math.prod(shape)
     new = voxels if spacing is None else math.prod(new_shape(shape, old, spacing))
     stored = 2 * channels + 2
-    reading = voxels * _reading(case, channels) if case.images else voxels * _DRAWN + _DRAWING
+    reading = int(voxels * _reading(case, channels)) if case.images else voxels * _DRAWN + _DRAWING
     resampling = 0
     if spacing is not None:
         between = shape[0] * math.prod(new_shape(shape, old, spacing)[1:])
-        resampling = stored * (voxels + 2 * new) + 4 * between + min(_SLAB, 12 * (voxels + new))
-    return max(reading, resampling, 3 * stored * new) + _compressed(case)
+        made = new if channels == 1 else 2 * new  # one by one, then side by side
+        resampling = stored * (voxels + made) + 4 * between + min(_SLAB, 12 * (voxels + new))
+    packing = (3 * stored - 2) * new + 20 * min(new, positions.SLAB)
+    return max(reading, resampling, packing) + _compressed(case) + _BLOCKS
 
 
-def _reading(case: Case, channels: int) -> int:
-    """Bytes per voxel."""
-    image = 2 * (channels - 1) + 3 * max(_itemsize(path) for path in case.images) + 8
-    label = case.files[len(case.images) :]
-    masks = 4 if case.masks else 0
-    return max(image, 2 * channels + masks + max(12, 3 * max(map(_itemsize, label), default=0) + 2))
+def _reading(case: Case, channels: int) -> float:
+    """Bytes per voxel: the scan alone, and the scan with its labels."""
+    number = max(_itemsize(path) for path in case.images)
+    several = 4 * channels if channels > 1 else 0
+    image = several + (number + 2.5 if case.modality == "CT" else 4 * number + 10)
+    files = case.files[len(case.images) :]
+    label = 2 * max([2, *map(_itemsize, files)]) + (5 if case.masks else 1)
+    return max(image, 2 * channels + max(label, _SIDES if case.splits else 0) + 0.5)
 
 
 def _itemsize(path: Path) -> int:
-    """Bytes of a number as numpy holds it when it is decoded."""
+    """Bytes of a number as the file has it; the widest where its header does not tell."""
     try:
-        image = nib.load(path)
-        scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)  # type: ignore[attr-defined]
-        return _WIDEST if scaled else int(np.dtype(image.get_data_dtype()).itemsize)  # type: ignore[attr-defined]
+        return int(np.dtype(nib.load(path).get_data_dtype()).itemsize)  # type: ignore[attr-defined]
     except Exception:  # whatever is wrong with it: its reader will tell
         return _WIDEST
 

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,13 +19,14 @@ import numpy as np
 import xxhash
 
 from lifelong_ct.core.errors import DataError
+from lifelong_ct.data import positions
 from lifelong_ct.data.types import RawCase, local_ids
 from lifelong_ct.data.uncached import Runs, opened, read_runs
 
 FAMILY, VERSION = b"LCTVOL", b"04"
 BRICK = (16, 32, 96)
 """Voxels per axis, about: see `brick_shape`."""
-POSITIONS = 2048
+POSITIONS = positions.MOST
 """Most voxel positions kept per organ."""
 _PREFIX = 24
 _ROW = np.dtype([("image", "<u4"), ("label", "<u4"), ("constant", "<u2"), ("check", "<u8")])
@@ -143,7 +144,7 @@ def pack(raw: RawCase) -> bytes:
         rows.append(
             (len(voxels), len(packed), 0 if packed else constant, xxhash.xxh3_64_intdigest(parts[-1]))
         )
-    found, totals = _positions(label, groups(raw.organs, raw.overlaps).values())
+    found, totals = positions.sample(label, groups(raw.organs, raw.overlaps).values())
     checks = np.array([xxhash.xxh3_64_intdigest(part) for part in found], "<u8")
     index = np.array(rows, _ROW).tobytes() + checks.tobytes()
     header = {
@@ -275,21 +276,6 @@ def _compress(part: np.ndarray, how: dict[str, Any]) -> bytes:
         typesize=part.itemsize, blocksize=min(part.nbytes, 1 << 18), filters=filters, **how
     )
     return blosc2.compress2(part.data, cparams=params)
-
-
-def _positions(label: np.ndarray, sets: Iterable[list[int]]) -> tuple[list[bytes], list[int]]:
-    """Per set of values at most `POSITIONS` voxels, uint16 `[n, 3]`, evenly spread in memory order; and how many
-    there are."""
-    anywhere = np.flatnonzero(label)
-    values = label.reshape(-1)[anywhere]
-    found, totals = [], []
-    for ids in sets:
-        flat = anywhere[values == ids[0] if len(ids) == 1 else np.isin(values, ids)]
-        totals.append(len(flat))
-        if len(flat) > POSITIONS:
-            flat = flat[np.linspace(0, len(flat) - 1, POSITIONS).astype(np.int64)]
-        found.append(np.stack(np.unravel_index(flat, label.shape), axis=1).astype("<u2").tobytes())
-    return found, totals
 
 
 @lru_cache(maxsize=256)

@@ -12,6 +12,7 @@ from nibabel.orientations import io_orientation
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data import readers
+from lifelong_ct.data.readers.options import Shapes
 
 ANISOTROPY = 3.0
 """An axis this many times coarser than the others, with as many times fewer voxels, is a thick-slice axis."""
@@ -30,7 +31,7 @@ def case_grid(layout: Any, case: Case) -> tuple[Shape, Spacing | None]:
     if not case.images:
         d, h, w = (int(n) for n in case.params["shape"])
         return (d, h, w), layout.spacing(case) if hasattr(layout, "spacing") else None
-    shape, affine = readers.grid(case.images[0])
+    shape, affine = readers.grid(case.images[0], Shapes.of(case.params.get("shapes")))
     axes = io_orientation(affine)[:, 0]
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     turned: dict[int, tuple[int, float]] = {

@@ -15,6 +15,8 @@ from typing import Any
 
 import xxhash
 
+from lifelong_ct.core import paths
+from lifelong_ct.core.errors import DataError
 from lifelong_ct.data.types import bad_file
 
 INDEX = "sources.sqlite"
@@ -24,6 +26,10 @@ _RACY_NS = 2_000_000_000
 """A file that was changed so shortly before it was read may change again without another time: it is hashed
 again next time."""
 _DAY = 86_400
+_TELLING = frozenset(
+    {"etag", "last-modified", "lastmodified", "mtime", "created", "updated", "crc", "md5hash", "version"}
+)
+"""What a server tells that changes with a file: size alone does not."""
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS sources (place BLOB PRIMARY KEY, stamp BLOB, content BLOB, used INTEGER, "
     "checksum BLOB) WITHOUT ROWID"
@@ -165,48 +171,44 @@ def _checksum(*parts: bytes) -> bytes:
 
 
 def _stamp(files: Iterable[Path]) -> tuple[bytes | None, int]:
-    """Changes with every file's size, time or inode; and the newest time in ns."""
+    """Changes with every file's size, time or inode, or with what a server tells; and the newest time in ns."""
     told: list[Any] = []
-    newest = 0
+    newest, known = 0, True
     for path in files:
         for part in _parts(path):
             try:
-                stat = part.stat()
+                if paths.is_remote(part):
+                    kept = [(key, value) for key, value in paths.stamp(part) if key != "type"]
+                    known = known and any(key.lower() in _TELLING for key, _ in kept)
+                    told.append(kept)
+                else:
+                    stat = part.stat()
+                    told.append((stat.st_size, stat.st_mtime_ns, stat.st_ino))
+                    newest, known = max(newest, stat.st_mtime_ns), known and stat.st_mtime_ns > 0
             except OSError as error:
-                raise bad_file(
-                    part, f"it cannot be read: {error.strerror}", "missing", "check the path"
-                ) from error
-            time_ns = getattr(stat, "st_mtime_ns", None) or int(stat.st_mtime * 1e9)
-            newest = max(newest, time_ns)
-            told.append((stat.st_size, time_ns, getattr(stat, "st_ino", 0), _remote(stat)))
-    if any(not time_ns and not remote for _, time_ns, _, remote in told):
-        return None, newest
-    return xxhash.xxh3_128_digest(json.dumps(told).encode()), newest
-
-
-def _remote(stat: Any) -> str:
-    """What a remote file system tells that changes with a file: an ETag, a version, a time."""
-    info = stat.as_info() if hasattr(stat, "as_info") else {}
-    kept = sorted((k, str(v)) for k, v in info.items() if k not in ("name", "size", "type"))
-    return str(kept) if kept else ""
+                raise _missing(part, error) from error
+    return xxhash.xxh3_128_digest(json.dumps(told).encode()) if known else None, newest
 
 
 def _parts(path: Path) -> Iterable[Path]:
     """The files that are read for a path: of a folder all of them."""
-    if path.is_dir():
-        return sorted(part for part in path.rglob("*") if part.is_file())
+    if paths.is_folder(path):
+        return sorted((part for part in path.rglob("*") if part.is_file()), key=str)
     return [path]
 
 
 def _hash(path: Path) -> bytes:
     """xxh3-128 of a file; of a folder, of the set of its files' hashes: their names do not count."""
+    if paths.is_folder(path):
+        return xxhash.xxh3_128_digest(b"folder" + b"".join(sorted(map(_hash, _parts(path)))))
+    digest = xxhash.xxh3_128()
     try:
-        if path.is_dir():
-            return xxhash.xxh3_128_digest(b"folder" + b"".join(sorted(map(_hash, _parts(path)))))
-        digest = xxhash.xxh3_128()
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.digest()
+        for block in paths.blocks(path, 1 << 20):
+            digest.update(block)
     except OSError as error:
-        raise bad_file(path, f"it cannot be read: {error.strerror}", "missing", "check the path") from error
+        raise _missing(path, error) from error
+    return digest.digest()
+
+
+def _missing(path: Path, error: OSError) -> DataError:
+    return bad_file(path, f"it cannot be read: {error.strerror or error}", "missing", "check the path")

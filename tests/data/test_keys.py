@@ -125,3 +125,17 @@ def test_a_drawn_case_is_named_by_what_it_is_drawn_from(change):
     drawn = Case("north", "a", "p", "train", ("liver",), params={"shape": [2, 2, 2], "i": 1})
     assert key(drawn, content=None) == key(replace(drawn, patient="q", split="test"), content=None)
     assert key(replace(drawn, **change), content=None) != key(drawn, content=None)
+
+
+def test_real_anatomy_counts_by_its_content(tmp_path):
+    from lifelong_ct.data.layouts.phantom import PhantomLayout
+
+    def drawn():
+        layout = PhantomLayout("north", train=1, test=0, anatomy=str(tmp_path))
+        return volume_key(next(layout.cases()), None, None, layout)
+
+    (tmp_path / "a.nii.gz").write_bytes(b"one")
+    first = drawn()
+    assert drawn() == first
+    (tmp_path / "a.nii.gz").write_bytes(b"two")
+    assert drawn() != first

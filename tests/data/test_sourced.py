@@ -129,13 +129,14 @@ def test_a_flipped_bit_is_mended_while_a_run_reads(tmp_path, where):
         path.write_bytes(whole)
 
 
-def test_training_goes_on_with_the_same_patches(tmp_path):
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_training_goes_on_with_the_same_patches(tmp_path, kind):
     """Bits flip and files vanish between batches; the batches are those of an undisturbed store."""
 
     def batches(root, disturb):
         volumes, notes, _ = make(root, Source(count=3))
         space = LabelSpace(ORGANS)
-        loader = PatchLoader(volumes, space, (16, 16, 16), 2, (0,), workers=2)
+        loader = PatchLoader(volumes, space, (16, 16, 16), 2, (0,), workers=2, worker_kind=kind)
         found = []
         for step, batch in enumerate(loader.batches(0, 12)):
             found.append((batch.x.numpy().copy(), batch.y.numpy().copy(), list(batch.cases)))
@@ -153,6 +154,19 @@ def test_training_goes_on_with_the_same_patches(tmp_path):
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
         assert one[2] == other[2]
+
+
+def test_a_reader_process_tells_the_case_that_cannot_be_made_again(tmp_path):
+    source = tmp_path / "scan.nii"
+    source.write_bytes(b"one")
+    volumes, _, _ = make(tmp_path / "s", Source(source))
+    loader = PatchLoader(volumes, LabelSpace(ORGANS), (16, 16, 16), 1, (0,), worker_kind="process")
+    source.unlink()
+    (path,) = tmp_path.rglob("*.lctvol")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + bytes(byte ^ 1 for byte in whole[len(whole) // 2 :]))
+    with pytest.raises(DataError, match="case pseudonym is damaged, and cannot be made again"):
+        list(loader.batches(0, 20))
 
 
 def test_many_threads_mend_once(tmp_path):

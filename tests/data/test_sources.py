@@ -1,16 +1,21 @@
 """Hashes of what files hold, remembered by size, time and inode."""
 
 import hashlib
+import http.server
 import os
 import shutil
 import sqlite3
+import threading
 import time
+import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 import xxhash
 
 from lifelong_ct.core.errors import DataError
+from lifelong_ct.core.paths import open_path
 from lifelong_ct.data import sources as module
 from lifelong_ct.data.sources import INDEX, Sources
 
@@ -216,44 +221,67 @@ def test_another_process_that_is_in_for_long_costs_hashing_only(tmp_path, hashed
     assert len(hashed) == 2
 
 
-class Remote:
-    """A file as a remote file system shows it through the interface of pathlib."""
+@pytest.fixture
+def server(tmp_path):
+    """A web server for a folder: its address, and its class."""
 
-    def __init__(self, data, info):
-        self.data, self.info, self.opened = data, info, 0
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        tells = True
 
-    def absolute(self):
-        return "s3://bucket/scan.nii"
+        def send_header(self, name, value):
+            if name != "Last-Modified" or self.tells:
+                super().send_header(name, value)
 
-    def is_dir(self):
-        return False
+        def log_message(self, *args):
+            pass
 
-    def stat(self):
-        info = {"name": "bucket/scan.nii", "size": len(self.data), "type": "file", **self.info}
-        return type("Stat", (), {"st_size": len(self.data), "st_mtime": 0.0, "as_info": lambda self: info})()
+    (tmp_path / "web").mkdir()
+    made = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Handler, directory=str(tmp_path / "web"))
+    )
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{made.server_port}", Handler
+    made.shutdown()
+    made.server_close()
 
-    def open(self, mode):
-        import io
 
-        self.opened += 1
-        return io.BytesIO(self.data)
-
-
-def test_a_url_is_remembered_by_what_its_server_tells(tmp_path):
-    index, remote = Sources(tmp_path / INDEX), Remote(b"one", {"ETag": "a"})
+def test_a_url_is_remembered_by_what_its_server_tells(tmp_path, server, hashed):
+    address, _ = server
+    write(tmp_path / "web" / "a.nii", b"one")
+    index = Sources(tmp_path / INDEX)
     for _ in range(2):
-        assert index.content([remote]).digest == digest(b"one")
-    assert remote.opened == 1
-    remote.data, remote.info = b"two", {"ETag": "b"}
-    assert index.content([remote]).changed
-    assert remote.opened == 2
+        assert index.content([open_path(f"{address}/a.nii")]).digest == digest(b"one")
+    assert len(hashed) == 1
+    write(tmp_path / "web" / "a.nii", b"two", LONG_AGO + 10**9)
+    assert index.content([open_path(f"{address}/a.nii")]).changed
+    assert len(hashed) == 2
+    with pytest.raises(DataError) as error:
+        index.content([open_path(f"{address}/b.nii")])
+    assert error.value.code == "missing"
 
 
-def test_a_url_that_tells_nothing_is_read_each_time(tmp_path):
-    index, remote = Sources(tmp_path / INDEX), Remote(b"one", {})
+def test_a_url_whose_server_tells_nothing_is_read_each_time(tmp_path, server, hashed):
+    address, handler = server
+    handler.tells = False
+    write(tmp_path / "web" / "a.nii", b"one")
+    index, remote = Sources(tmp_path / INDEX), open_path(f"{address}/a.nii")
     first = index.content([remote])
     assert first.stamp is None
     assert index.same([remote], first)
-    remote.data = b"two"
+    write(tmp_path / "web" / "a.nii", b"two")
     assert index.content([remote]).changed
-    assert remote.opened == 2
+    assert len(hashed) == 2
+
+
+def test_a_file_in_an_archive_is_the_file_itself(tmp_path):
+    with zipfile.ZipFile(tmp_path / "h.zip", "w") as archive:
+        archive.writestr("a/ct.nii", b"one")
+        archive.writestr("series/1.dcm", b"x")
+        archive.writestr("series/2.dcm", b"y")
+    index = Sources(tmp_path / INDEX)
+    inside = [open_path(f"zip://{name}::{tmp_path / 'h.zip'}") for name in ("a/ct.nii", "series")]
+    write(tmp_path / "ct.nii", b"one")
+    for name, data in (("b", b"x"), ("a", b"y")):
+        write(tmp_path / "s" / name, data)
+    assert index.content(inside).digest == index.content([tmp_path / "ct.nii", tmp_path / "s"]).digest
+    assert index.content(inside).stamp is not None

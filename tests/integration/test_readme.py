@@ -22,6 +22,7 @@ NOT_RUN = {
 OWN_OUTPUT = {
     "--help": "replay",
     "verify": "no problem found",
+    "ingest": "compressed",
     "plan": "optimizer steps",
     "doctor": "torch",
     "report": "report/comparison.html",

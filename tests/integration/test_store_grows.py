@@ -62,7 +62,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from scans_of_noise import write_hospital
-from lifelong_ct.core.host_memory import steady_heap
+from lifelong_ct.core.host_memory import give_back, steady_heap
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data.ingest import ingest
 from lifelong_ct.data.store import VolumeStore
@@ -80,6 +80,7 @@ steady_heap()
 torch.nn.functional.interpolate(torch.zeros(1, 1, 4, 4, 4), size=(5, 5, 5), mode="trilinear")
 ledger = Ledger({"ram": ram})
 store = VolumeStore(root / f"store{count}-{ram}-{workers}", ledger, 0)
+give_back()
 (base,) = status("RssAnon")
 Path("/proc/self/clear_refs").write_text("5")  # the kernel's peak starts here
 ingest(layout, cases, store, (1.5, 1.5, 1.5), workers=workers)

@@ -21,7 +21,9 @@ class Layout(Protocol):
         ...
 
     def load(self, case: Case) -> RawCase:
-        """The voxels of a case, in canonical orientation on its own grid."""
+        """The voxels of a case, in canonical orientation on its own grid. It is called from several threads, and what
+        it gives follows from the case, its files, and `rules` where the layout has some (a dataclass): they name
+        the stored volume, so that nothing else may decide. A layout that draws may offer `spacing(case)` in mm."""
         ...
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.files import checksum
 from lifelong_ct.core.types import Case, Split
 from lifelong_ct.data.labels import default_vocabulary
 from lifelong_ct.data.phantom import ORGANS, Population, Recipe, Scanner, draw
@@ -51,8 +52,8 @@ class PhantomLayout:
         oral_contrast: float = 0.0,
         anatomy: str | None = None,
     ) -> None:
-        if anatomy is not None:
-            label_maps(Path(anatomy))
+        maps = [] if anatomy is None else label_maps(Path(anatomy))
+        self._maps = {"maps": [checksum(path) for path in maps]} if maps else {}
         self.hospital, self.sizes = hospital, {"train": train, "test": test}
         self.organs = _protocol(hospital, organs)
         self.recipe = Recipe(
@@ -83,7 +84,13 @@ class PhantomLayout:
                     organs=self.organs,
                     licence="CC0-1.0",
                     label_kind="synthetic",
-                    params={"recipe": text, "shape": list(self.recipe.shape), "split": split, "index": index},
+                    params={
+                        "recipe": text,
+                        "shape": list(self.recipe.shape),
+                        "split": split,
+                        "index": index,
+                        **self._maps,  # other maps make other voxels, though the folder is the same
+                    },
                 )
 
     def spacing(self, case: Case) -> tuple[float, float, float]:

@@ -19,11 +19,12 @@ from typing import IO, Any
 
 import numpy as np
 
-from lifelong_ct.core.errors import DataError
+from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.data.loading.flow import HUNG, hung
 from lifelong_ct.data.loading.ring import Ring
 from lifelong_ct.data.loading.tasks import Buffers, Done, Name, Task, failed, out_of_memory
 from lifelong_ct.data.sampling.policy import At
+from lifelong_ct.data.sourced import MENDABLE, SourcedVolume
 from lifelong_ct.data.volume import StoredVolume
 
 _START = (
@@ -31,6 +32,8 @@ _START = (
     "from lifelong_ct.data.loading.worker import main; main()"
 )  # not `multiprocessing`: it imports the caller's script again, and torch with it
 _START_SECONDS = 300
+_AGAIN = 3
+"""Times that a patch of a damaged volume is read again after the volume was made again."""
 _ONE_THREAD = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -46,6 +49,7 @@ class _Child:
     connection: socket.socket
     stderr: IO[bytes]
     tasks: deque[Task] = field(default_factory=deque)
+    sent: deque[dict[str, Any]] = field(default_factory=deque)
     received: bytes = b""
     held: int = 0
 
@@ -84,6 +88,7 @@ class ProcessReaders:
         self._name, self._timeout, self._on_use = name, timeout, on_use
         self._ring = Ring.make(slots, shape, code_type)
         self._free = list(range(slots))
+        self._volumes = dict(volumes)
         self._owner = {index: turn % workers for turn, (index, _) in enumerate(volumes)}
         self._children: list[_Child] = []
         common = {"slots": slots, "shape": shape, "codes": code_type, "outside": outside}
@@ -111,11 +116,9 @@ class ProcessReaders:
 
     def submit(self, task: Task, buffers: Buffers) -> None:
         """See `Readers`."""
-        worker = self._owner[task.volume]
-        self._children[worker].tasks.append(task)
         centre = task.centre
         chosen = [centre.group, int(centre.number)] if isinstance(centre, At) else [int(c) for c in centre]
-        self._send(worker, {"volume": task.volume, "row": task.row, "slot": buffers.slot, "centre": chosen})
+        self._ask(task, {"volume": task.volume, "row": task.row, "slot": buffers.slot, "centre": chosen})
 
     def collect(self, seconds: float) -> list[Done]:
         """See `Readers`."""
@@ -123,7 +126,7 @@ class ProcessReaders:
         ready = _readable([child.connection for child in self._children], seconds)
         for worker, child in enumerate(self._children):
             if child.connection in ready:
-                found += [self._done(worker, line) for line in self._lines(worker)]
+                found += [done for line in self._lines(worker) if (done := self._done(worker, line))]
         if found:
             self._on_use(sum(child.held for child in self._children))
         return found
@@ -139,6 +142,7 @@ class ProcessReaders:
 
     def close_volume(self, index: int) -> None:
         """See `Readers`."""
+        self._volumes.pop(index, None)
         self._send(self._owner[index], {"close": index})
 
     def stop(self, hung: bool = False) -> None:
@@ -187,12 +191,30 @@ class ProcessReaders:
         *lines, child.received = (child.received + data).split(b"\n")
         return lines
 
-    def _done(self, worker: int, line: bytes) -> Done:
+    def _ask(self, task: Task, message: dict[str, Any]) -> None:
+        worker = self._owner[task.volume]
+        child = self._children[worker]
+        child.tasks.append(task)
+        child.sent.append(message)
+        self._send(worker, message)
+
+    def _done(self, worker: int, line: bytes) -> Done | None:
+        """None where the file was damaged and is whole again: the task is read once more."""
         child, reply = self._children[worker], json.loads(line)
-        task = child.tasks.popleft()
+        task, message = child.tasks.popleft(), child.sent.popleft()
         child.held = reply.get("held", child.held)
         told = reply.get("error")
-        return Done(worker, task, None if told is None else _error(told, self._name(task.volume)))
+        if told is None:
+            return Done(worker, task)
+        volume, again = self._volumes.get(task.volume), message.get("again", 0)
+        if isinstance(volume, SourcedVolume) and told.get("code") in MENDABLE and again < _AGAIN:
+            try:
+                volume.mend()
+            except LifelongCTError as error:
+                return Done(worker, task, error)
+            self._ask(task, {**message, "again": again + 1})
+            return None
+        return Done(worker, task, _error(told, self._name(task.volume)))
 
     def _case(self, child: _Child) -> str:
         return self._name(child.tasks[0].volume) if child.tasks else "between two cases"

@@ -54,6 +54,8 @@ class Worker:
             DataError: the volume cannot be read.
         """
         index = str(task["volume"])
+        if "again" in task:  # its file was made again
+            self._forget(index)
         volume, patch = self._volume(index), self._ring.shape[2:]
         chosen = task["centre"]
         centre = At(*chosen) if len(chosen) == 2 else (chosen[0], chosen[1], chosen[2])
@@ -65,10 +67,13 @@ class Worker:
 
     def close_volume(self, index: int) -> None:
         """Forgets a volume."""
-        volume = self._open.pop(str(index), None)
+        self._forget(str(index))
+        self._volumes.pop(str(index), None)
+
+    def _forget(self, index: str) -> None:
+        volume = self._open.pop(index, None)
         if volume is not None:
             volume.close()
-        self._volumes.pop(str(index), None)
 
     def _volume(self, index: str) -> StoredVolume:
         if index not in self._open:
