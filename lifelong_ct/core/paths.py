@@ -117,13 +117,14 @@ def blocks(path: Path, nbytes: int) -> Iterator[bytes]:
             yield block
 
 
-def is_there(path: Path) -> bool:
-    """Whether there is such a file or folder; where that cannot be looked up there is none."""
-    try:
-        with _as_oserror():
-            return path.exists()
-    except OSError:
-        return False
+def read_text(path: Path) -> str:
+    """A whole file of UTF-8; Excel and others begin it with a byte order mark.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no UTF-8.
+    """
+    return read_bytes(path).decode("utf-8-sig")
 
 
 def is_folder(path: Path) -> bool:
@@ -131,6 +132,17 @@ def is_folder(path: Path) -> bool:
     try:
         with _as_oserror():
             return path.is_dir()
+    except OSError:
+        return False
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something, as far as it may be seen."""
+    if not is_remote(path):
+        return os.path.exists(path)  # Path.exists raises where a folder may not be read
+    try:
+        with _as_oserror():
+            return path.exists()
     except OSError:
         return False
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.paths import listing, names
+from lifelong_ct.core.paths import listing, names, read_text
 from lifelong_ct.core.types import OTHER, UNKNOWN
 from lifelong_ct.data.folder_layout import FolderLayout
 from lifelong_ct.data.native_maps import NativeMap, native_map, own_map
@@ -83,8 +83,8 @@ class DatasetJsonLayout(FolderLayout):
             raise self.unfit(self.EXPECTED, self.root, f"set `root` to the folder of {FILE}")
         path = self.root / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = json.loads(read_text(path))
+        except (OSError, ValueError, RecursionError) as error:
             raise self.wrong(f"it cannot be read: {error}", str(path), "copy it again") from error
         if not isinstance(content, Mapping):
             raise self.wrong("it is no JSON object", str(path), "copy it again")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
-from lifelong_ct.core.paths import listing
+from lifelong_ct.core.paths import exists, listing
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.annotations import Rules, annotate, read_label
 from lifelong_ct.data.images import read_image, same_grid
@@ -117,7 +117,7 @@ class FileLayout(ABC):
         return [
             DataError("the file does not exist", f"case {case.id}, {path}", "check the path", "missing")
             for path in case.files
-            if not _is_there(path)
+            if not exists(path)
         ]
 
     def unfit(self, expected: str, folder: Path, fix: str) -> DataError:
@@ -140,11 +140,3 @@ class FileLayout(ABC):
 def of_case(case: Case, error: DataError) -> DataError:
     """The error with the case named."""
     return DataError(error.what, f"case {case.id}, {error.where}", error.fix, error.code)
-
-
-def _is_there(path: Path) -> bool:
-    """`Path.exists` raises where a folder may not be read."""
-    try:
-        return path.exists()
-    except OSError:
-        return False

@@ -183,7 +183,7 @@ class FolderLayout(FileLayout):
     def _torn(self, case: Case) -> DataError:
         where = f"case {case.id}, patient {case.patient}"
         fix = "keep all scans of a patient in one split"
-        return self.wrong("the patient is in train and in test", where, fix, "split")
+        return self.wrong("the patient is in train and in test", where, fix, "patient-in-both")
 
     def _patients(self, given: Any) -> dict[str, str]:
         content = read_file(given, self.root, f"hospital {self.hospital}, patients")

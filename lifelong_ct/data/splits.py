@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.errors import DataError
-from lifelong_ct.core.paths import below
+from lifelong_ct.core.paths import below, read_text
 
 SIDES = ("train", "test", "none")
 """`none`: left out."""
@@ -117,9 +117,9 @@ def read_file(given: Any, root: Path, where: str) -> Any:
         return given
     path = below(root, given)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         return json.loads(text) if path.suffix == ".json" else text.split("\n")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         what = f"the file cannot be read: {error}"
         raise DataError(
             what, f"{where}, {path}", "name a .json file, or a text file with an id per line"

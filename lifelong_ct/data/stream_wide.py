@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -78,7 +77,7 @@ def _files(path: Path) -> list[Path]:
 def _size(path: Path) -> int:
     """Bytes of a file, or of all files of a folder; 0 where it cannot be told."""
     try:
-        return sum(os.stat(file).st_size for file in _files(path) if file.is_file())
+        return sum(file.stat().st_size for file in _files(path) if file.is_file())
     except OSError:
         return 0
 
@@ -89,7 +88,7 @@ def _digest(path: Path) -> str:
     for file in _files(path):
         hasher = xxhash.xxh3_128()
         try:
-            with open(file, "rb") as opened:
+            with file.open("rb") as opened:
                 while data := opened.read(1 << 20):
                     hasher.update(data)
         except OSError:

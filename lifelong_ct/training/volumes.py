@@ -11,7 +11,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from lifelong_ct.core.errors import DataError
-from lifelong_ct.core.paths import is_there
+from lifelong_ct.core.paths import exists
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.admission import need
 from lifelong_ct.data.ingest import Ingest
@@ -114,7 +114,7 @@ class Volumes:
         cases += [(h, case) for h in self.stream.scored for case in h.test]
         for hospital, case in cases:
             for path in case.files:
-                if not is_there(path):
+                if not exists(path):
                     raise DataError(
                         "a source that the run will need is gone",
                         f"hospital {hospital.name}, case {self.name(case)}, {path}",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
-from lifelong_ct.core.paths import below, is_folder, open_path
+from lifelong_ct.core.paths import below, exists, is_folder, open_path, read_text
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.file_layout import FileLayout
 from lifelong_ct.data.labels import default_vocabulary
@@ -166,10 +166,10 @@ class ManifestLayout(FileLayout):
             if not is_folder(folder):
                 raise self._wrong(f"the folder {folder} does not exist", "root", "set paths.data=FOLDER")
             return folder, manifest
-        path = below(base, manifest) if base and below(base, manifest).exists() else open_path(manifest)
+        path = below(base, manifest) if base and exists(below(base, manifest)) else open_path(manifest)
         folder = base or path.parent
         try:
-            text = path.read_text(encoding="utf-8-sig")  # Excel begins a CSV with a byte order mark
+            text = read_text(path)
             if path.suffix == ".csv":
                 return folder, {"cases": list(csv.DictReader(text.splitlines()))}
             content = json.loads(text)

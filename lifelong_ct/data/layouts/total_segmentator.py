@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.paths import listing
+from lifelong_ct.core.paths import listing, read_text
 from lifelong_ct.data.case_folders import CaseFolders, Contents
 from lifelong_ct.data.folder_layout import Entry
 from lifelong_ct.data.native_maps import native_map
@@ -69,7 +69,7 @@ class TotalSegmentatorLayout(CaseFolders):
             raise self.needs_split(f"there is no {TABLE}")
         path = self.root / TABLE
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_text(path).splitlines()
         except (OSError, ValueError) as error:
             raise self.wrong(f"it cannot be read: {error}", str(path), "copy it again") from error
         rows = list(csv.DictReader(lines, delimiter=";" if ";" in "".join(lines[:1]) else ","))
