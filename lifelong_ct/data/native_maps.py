@@ -28,7 +28,7 @@ class NativeMap:
         meaning: own name → canonical organ, before the rules, or `OTHER`.
         splits: pairs (left, right) that share their ids, as `Case.splits`.
         partial: the organs differ from case to case; each case has to say its own.
-        source: where the ids were checked.
+        source: where the release describes itself, and where else its ids were looked up.
     """
 
     name: str
