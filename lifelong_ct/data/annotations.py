@@ -62,7 +62,7 @@ def annotate(case: Case, image: RawCase, rules: Rules) -> RawCase:
     splits = _splits(case, rules.vocabulary)
     if splits:
         try:
-            middle = midline(image.image, image.spacing, case.modality)
+            middle = midline(image.image, image.spacing, case.modality.split("+")[0])
             overlay.split(splits, image.affine, middle, rules.vocabulary)
         except ValueError as error:
             fix = "label the sides, or leave the sided organs out of stream.organs"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from lifelong_ct.core.errors import LifelongCTError
@@ -13,7 +12,6 @@ from lifelong_ct.core.types import OTHER, UNKNOWN
 from lifelong_ct.data.vocabulary import DEFAULT, Vocabulary, default_vocabulary, nearest, read_documents
 
 Key = TypeVar("Key", int, str)
-_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -25,15 +23,18 @@ class NativeMap:
         label_ids: organ → its ids in a label map, as `Case.label_ids` has them: with whole organs, merges and
             sides by the vocabulary's rules, `OTHER` for what is no organ of the vocabulary, `UNKNOWN` for ids
             whose voxels may be of an organ that the release does not tell.
-        names: id → the release's own name, also that of the file where there is one per organ.
+        names: id → the release's own name, also that of the file where there is one per organ; empty for a map
+            that is not shipped.
+        meaning: own name → canonical organ, before the rules, or `OTHER`.
         splits: pairs (left, right) that share their ids, as `Case.splits`.
         partial: the organs differ from case to case; each case has to say its own.
-        source: where the ids were checked.
+        source: where the release describes itself, and where else its ids were looked up.
     """
 
     name: str
     label_ids: Mapping[str, tuple[int, ...]]
     names: Mapping[int, str] = field(default_factory=dict)
+    meaning: Mapping[str, str] = field(default_factory=dict)
     splits: tuple[tuple[str, str], ...] = ()
     partial: bool = False
     source: str = ""
@@ -42,6 +43,21 @@ class NativeMap:
     def organs(self) -> tuple[str, ...]:
         """The canonical organs that a case annotates, present or not."""
         return tuple(organ for organ in self.label_ids if organ not in (OTHER, UNKNOWN))
+
+    def only(self, names: Iterable[str], where: str = "labels") -> NativeMap:
+        """The same release where it has only some of its names, such as the files that a folder holds.
+
+        Raises:
+            LifelongCTError: a name that the release does not have; the message names the nearest.
+        """
+        chosen = dict.fromkeys(names)
+        for name in chosen:
+            if name not in self.meaning:
+                near = ", ".join(nearest(name, self.meaning))
+                raise LifelongCTError(f"{self.name} has no {name!r}", where, f"did you mean {near}?")
+        unknown = frozenset(self.names[i] for i in self.label_ids.get(UNKNOWN, ()))
+        kept = {number: native for number, native in self.names.items() if native in chosen}
+        return _built(self, kept, {native: self.meaning[native] for native in kept.values()}, unknown)
 
     def masks(self, suffix: str = ".nii.gz") -> dict[str, tuple[str, ...]]:
         """Organ → names of the files that together are its mask, as `Case.masks`."""
@@ -76,30 +92,47 @@ def own_map(
     return NativeMap(name, derived, splits=splits_of(derived, vocabulary))
 
 
-def map_of_names(name: str, names: Mapping[str, Any], vocabulary: Vocabulary | None = None) -> NativeMap:
+def map_of_names(name: str, entry: Mapping[str, Any], vocabulary: Vocabulary | None = None) -> NativeMap:
     """A map from an entry of the second document of `labels.yaml`.
 
     Raises:
         LifelongCTError: a name that is no organ and of which the entry does not say what it is.
     """
     vocabulary = vocabulary or default_vocabulary()
-    given = names["names"]
+    given = entry["names"]
     by_id: dict[int, str] = dict(given) if isinstance(given, Mapping) else dict(enumerate(given, start=1))
-    meant = names.get("organs", {})
-    label_ids: dict[str, tuple[int, ...]] = {}
-    for number, native in by_id.items():
-        meaning = meant.get(native, native)
-        organ = OTHER if meaning is None else vocabulary.canonical(meaning, f"label map {name}")
-        label_ids[organ] = (*label_ids.get(organ, ()), number)
-    unknown = tuple(number for number, native in by_id.items() if native in names.get("ignore", ()))
-    derived = with_rules(label_ids, vocabulary) | ({UNKNOWN: unknown} if unknown else {})
-    return NativeMap(
-        name,
-        derived,
+    told = entry.get("organs", {})
+    meaning = {}
+    for native in by_id.values():
+        organ = told.get(native, native)
+        meaning[native] = (
+            OTHER if organ is None else vocabulary.canonical(organ, f"label map {name}, {native}")
+        )
+    unknown = frozenset(entry.get("ignore", ()))
+    return _built(
+        NativeMap(name, {}, partial=bool(entry.get("partial")), source=str(entry.get("source", ""))),
         by_id,
-        splits_of(derived, vocabulary),
-        bool(names.get("partial")),
-        str(names.get("source", "")),
+        meaning,
+        unknown,
+        vocabulary,
+    )
+
+
+def _built(
+    like: NativeMap,
+    names: Mapping[int, str],
+    meaning: Mapping[str, str],
+    unknown: frozenset[str],
+    vocabulary: Vocabulary | None = None,
+) -> NativeMap:
+    label_ids: dict[str, tuple[int, ...]] = {}
+    for number, native in names.items():
+        label_ids[meaning[native]] = (*label_ids.get(meaning[native], ()), number)
+    label_ids = with_rules(label_ids, vocabulary)
+    if not unknown.isdisjoint(names.values()):
+        label_ids[UNKNOWN] = tuple(number for number, native in names.items() if native in unknown)
+    return replace(
+        like, label_ids=label_ids, names=names, meaning=meaning, splits=splits_of(label_ids, vocabulary)
     )
 
 

@@ -219,3 +219,24 @@ def test_a_name_that_is_no_organ_needs_a_meaning():
         map_of_names("mine", {"names": ["liver", "cancer"]})
     assert "'cancer'" in error.value.what
     assert "mine" in error.value.where
+
+
+def test_a_folder_with_some_of_the_files():
+    whole = native_map("TotalSegmentator v2")
+    assert whole.only(whole.names.values()) == whole
+    some = whole.only(["kidney_left", "colon", "lung_lower_lobe_left", "kidney_right"])
+    assert some.masks() == {
+        "kidney_right": ("kidney_right.nii.gz",),
+        "kidney_left": ("kidney_left.nii.gz",),
+        "lung_lower_lobe_left": ("lung_lower_lobe_left.nii.gz",),
+        "colon_and_rectum": ("colon.nii.gz",),
+        "kidney": ("kidney_left.nii.gz", "kidney_right.nii.gz"),
+    }
+    assert whole.meaning["small_bowel"] == "intestine"
+    with pytest.raises(LifelongCTError) as error:
+        whole.only(["heart_atrium_left"], "folder s0001")  # of v1
+    assert error.value.where == "folder s0001"
+    flare = native_map("FLARE23")
+    assert flare.only(["liver", "tumor"]).label_ids[UNKNOWN] == (14,)
+    assert UNKNOWN not in flare.only(["liver"]).label_ids
+    assert native_map("CT-ORG").meaning["bones"] == OTHER
