@@ -80,10 +80,11 @@ def _hounsfield(path: Path, voxels: Any) -> Scaled:
     check_hounsfield(path, voxels, low, high)
     out = np.empty(voxels.shape, np.int16)
     whole = voxels.dtype.kind != "f"
-    top = min(np.iinfo(np.int16).max, np.iinfo(voxels.dtype).max if whole else np.inf)
-    floor = AIR if voxels.dtype.kind != "u" else 0
+    bottom, top = max(AIR, low), min(np.iinfo(np.int16).max, high)
+    if whole:
+        bottom, top = int(bottom), int(top)
     for plane, part in zip(out, voxels, strict=True):  # one at a time: no second copy of a scan
-        clipped = np.clip(part, floor, top)
+        clipped = np.clip(part, bottom, top)
         plane[...] = clipped if whole else np.rint(clipped)
     return out, (1.0, 0.0)
 

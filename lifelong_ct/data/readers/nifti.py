@@ -97,7 +97,7 @@ def _voxels(file: Bytes, head: bytes, header: Header, turn: Array) -> Array:
     out: Array | None = None
     for start in range(0, z, _SLAB):
         slab = raw[..., : min(_SLAB, z - start)]
-        buffer = memoryview(slab.reshape(-1, order="F").view(np.uint8))  # type: ignore[arg-type]
+        buffer = slab.reshape(-1, order="F").view(np.uint8).data
         known = min(len(early), len(buffer))
         buffer[:known], early = early[:known], early[known:]
         file.fill(buffer[known:])
