@@ -11,6 +11,7 @@ from stored import ORGANS, children, loader, volume
 
 from lifelong_ct.core.errors import DataError, LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.data.bricks import BRICK
 from lifelong_ct.data.labels import IGNORE, PROTOCOL_BASE, LabelSpace
 from lifelong_ct.data.loader import PAD_HU, PatchDataset, PatchLoader, read_patch
 from lifelong_ct.data.loading.budget import CACHES, DECODING, QUEUE
@@ -208,7 +209,7 @@ def test_queues_and_buffers_are_asked_for_and_given_back(volumes, kind):
     batch = 2 * 12**3 * 3
     need = {
         QUEUE: batch * (3 + 2 + (2 if kind == "process" else 1)),
-        DECODING: 2 * ((4 << 20) + 16 * 32 * 96 * 6),
+        DECODING: 2 * ((4 << 20) + math.prod(BRICK) * 6),
         **({CACHES: 1 << 16} if kind == "process" else {}),
     }
     ledger = Ledger({"ram": sum(need.values())})

@@ -1,6 +1,7 @@
 """What a run will hold at least, by hand; and the refusal before anything is trained."""
 
 import gzip
+import math
 import re
 import struct
 from dataclasses import replace
@@ -19,6 +20,7 @@ from lifelong_ct.cli.main import main
 from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
+from lifelong_ct.data.bricks import BRICK
 from lifelong_ct.data.layouts.phantom import PhantomLayout
 from lifelong_ct.models.segmentation import SegmentationModel
 from lifelong_ct.training import planner
@@ -64,7 +66,7 @@ def test_every_demand_by_hand(tmp_path):
     assert rows(found) == {
         ("ram", "brick cache"): 4 * MIB,
         ("ram", "read-ahead queue"): 4 * 8**3 * 3 * (5 + 3 + 1),
-        ("ram", "decoding"): 3 * ((4 << 20) + 16 * 32 * 96 * 6),
+        ("ram", "decoding"): 3 * ((4 << 20) + math.prod(BRICK) * 6),
         ("disk", "checkpoints"): 2 * (3 * WEIGHTS + 300 + MIB),
         ("disk", "volume store"): int(30**3 * 3 * 0.1),
         ("gpu", "weights, gradients, optimizer"): 4 * WEIGHTS,

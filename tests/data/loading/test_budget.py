@@ -1,9 +1,12 @@
 """Bytes by hand, asked before and given back after."""
 
+import math
+
 import pytest
 
 from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.data.bricks import BRICK
 from lifelong_ct.data.loading.budget import (
     CACHES,
     DECODING,
@@ -21,11 +24,11 @@ def test_needs_by_hand():
     assert batch_bytes(patch, 2, channels=4, code_bytes=2) == 2 * 6000 * 10
     assert needs(patch, 2, read_ahead=3, workers=2) == {
         QUEUE: 36_000 * (3 + 2 + 1),
-        DECODING: 2 * ((4 << 20) + 49_152 * 6),
+        DECODING: 2 * ((4 << 20) + math.prod(BRICK) * 6),
     }
     assert needs(patch, 2, read_ahead=3, workers=2, kind="process", cache=99, channels=4, code_bytes=2) == {
         QUEUE: 120_000 * (3 + 2 + 2),
-        DECODING: 2 * ((4 << 20) + 49_152 * 12),
+        DECODING: 2 * ((4 << 20) + math.prod(BRICK) * 12),
         CACHES: 99,
     }
 
