@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -118,7 +117,7 @@ class FileLayout(ABC):
         return [
             DataError("the file does not exist", f"case {case.id}, {path}", "check the path", "missing")
             for path in case.files
-            if not os.path.exists(path)  # Path.exists raises where a folder may not be read
+            if not _is_there(path)
         ]
 
     def unfit(self, expected: str, folder: Path, fix: str) -> DataError:
@@ -141,3 +140,11 @@ class FileLayout(ABC):
 def of_case(case: Case, error: DataError) -> DataError:
     """The error with the case named."""
     return DataError(error.what, f"case {case.id}, {error.where}", error.fix, error.code)
+
+
+def _is_there(path: Path) -> bool:
+    """`Path.exists` raises where a folder may not be read."""
+    try:
+        return path.exists()
+    except OSError:
+        return False

@@ -208,7 +208,7 @@ def test_queues_and_buffers_are_asked_for_and_given_back(volumes, kind):
     batch = 2 * 12**3 * 3
     need = {
         QUEUE: batch * (3 + 2 + (2 if kind == "process" else 1)),
-        DECODING: 2 * ((4 << 20) + 32 * 32 * 64 * 6),
+        DECODING: 2 * ((4 << 20) + 16 * 32 * 96 * 6),
         **({CACHES: 1 << 16} if kind == "process" else {}),
     }
     ledger = Ledger({"ram": sum(need.values())})

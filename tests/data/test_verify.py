@@ -129,15 +129,21 @@ def test_a_scan_that_two_hospitals_hold_is_named_with_both(tmp_path: Path) -> No
     assert problem.fix
 
 
-def test_a_patient_may_not_train_here_and_test_there(tmp_path: Path) -> None:
-    scans = [saved_scan(tmp_path / f"{i}.nii", i) for i in range(3)]
+def test_a_patient_may_not_be_in_both_splits_of_a_hospital(tmp_path: Path) -> None:
+    """Another hospital may call another patient the same."""
+    scans = [saved_scan(tmp_path / f"{i}.nii", i) for i in range(4)]
     layouts = {
         "north": manifest("north", ("n1", "p1", "train", scans[0])),
-        "south": manifest("south", ("s1", "p1", "test", scans[1]), ("s2", "p2", "test", scans[2])),
+        "south": manifest(
+            "south",
+            ("s1", "p1", "test", scans[1]),
+            ("s2", "p2", "test", scans[2]),
+            ("s3", "p2", "train", scans[3]),
+        ),
     }
     (problem,) = verify_stream(layouts)
-    assert (problem.case, problem.code) == ("s1", "patient-in-both")
-    assert "n1 of north" in problem.found
+    assert problem.code == "patient-in-both"
+    assert "s3" in problem.case + problem.file + problem.found
 
 
 @pytest.mark.parametrize(("workers", "ram"), [(4, None), (4, 1), (2, 1 << 20)])

@@ -21,11 +21,11 @@ def test_needs_by_hand():
     assert batch_bytes(patch, 2, channels=4, code_bytes=2) == 2 * 6000 * 10
     assert needs(patch, 2, read_ahead=3, workers=2) == {
         QUEUE: 36_000 * (3 + 2 + 1),
-        DECODING: 2 * ((4 << 20) + 65_536 * 6),
+        DECODING: 2 * ((4 << 20) + 49_152 * 6),
     }
     assert needs(patch, 2, read_ahead=3, workers=2, kind="process", cache=99, channels=4, code_bytes=2) == {
         QUEUE: 120_000 * (3 + 2 + 2),
-        DECODING: 2 * ((4 << 20) + 65_536 * 12),
+        DECODING: 2 * ((4 << 20) + 49_152 * 12),
         CACHES: 99,
     }
 
