@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lifelong_ct.data.fingerprint.types import Fingerprint
 
-_NEIGHBOURS = 4
+_NEIGHBOURS = 6
 _PARTS = (0, 16, 32, 48)
 """First bits of the parts of a code: up to three errors leave one part whole."""
 _PART = np.uint64((1 << 16) - 1)

@@ -5,18 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from lifelong_ct.data.fingerprint.tone import LOW, tone
 from lifelong_ct.data.fingerprint.types import PATTERN, STEP, Fingerprint, packed
 
 GRID = 3.0
 """mm per voxel of the grid that every scan is brought to."""
-LOW, HIGH = -150.0, 220.0
-"""HU beyond these do not count: copies are often clipped there."""
 _INNER, _OUTER = 5.0, 8.0
 """mm: a key point is an extremum of the difference of two Gaussians (Lowe, IJCV 2004)."""
 _FINE, _COARSE = 4.5, 10.0
@@ -45,7 +43,7 @@ def fingerprint(
         affine: float64 `[4, 4]`, voxel index → mm.
         modality: only CT has a window.
     """
-    image = _upright(*_shrunk(voxels, affine, *_tone(voxels, modality)))
+    image = _upright(*_shrunk(voxels, affine, *tone(voxels, modality)))
     extent = (np.array(image.shape, np.float32) - 1) * GRID
     blobs = _between(image, _INNER, _OUTER)
     body = np.ones(image.shape, bool)
@@ -62,29 +60,6 @@ def working_bytes(shape: Sequence[int], affine: npt.NDArray[np.float64]) -> int:
     """Bytes that `fingerprint` takes meanwhile, besides the voxels."""
     corners = np.abs(affine[:3, :3]) @ np.asarray(shape, np.float64)
     return _BESIDES + int(_PER_PLACE * np.prod(corners / GRID + 2))
-
-
-def _tone(voxels: Any, modality: str) -> tuple[float, float, float, float]:
-    """Slope, intercept and window that make voxels comparable: HU as they are, other numbers as HU if they can
-    have been HU."""
-    low, high = float(voxels.min()), float(voxels.max())
-    if not np.isfinite(high - low) or high <= low:
-        return 0.0, 0.0, LOW, HIGH
-    if modality == "CT":
-        if low <= LOW and high - low > 400 and high < 20000:
-            return 1.0, 0.0, LOW, HIGH
-        thin = voxels[::2, ::2, ::2]
-        if (thin >= high - 1e-3 * (high - low)).mean() > 2e-4:  # cut off above: the usual window of organs
-            slope = 425 / (high - low)
-            return slope, -175 - slope * low, LOW, HIGH
-        if low >= 0 and high > 1500:
-            return 1.0, -1024.0, LOW, HIGH
-        counts, edges = np.histogram(thin, 200)
-        soft = edges[20 + int(np.argmax(counts[20:]))]
-        slope = 1064 / max(float(soft) - low, 1e-9)
-        return slope, -1024 - slope * low, LOW, HIGH
-    one, most = np.percentile(voxels[::2, ::2, ::2], [1, 99])
-    return (HIGH - LOW) / max(float(most - one), 1e-9), 0.0, -np.inf, np.inf
 
 
 def _shrunk(
