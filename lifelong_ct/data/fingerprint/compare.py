@@ -57,7 +57,7 @@ def compare(one: Fingerprint, two: Fingerprint, least: float = 0.0) -> Match | N
     sums = near @ gain
     best = None
     for k in np.argsort(-sums, kind="stable")[:_TRIED]:
-        if sums[k] < (best.score if best else least):
+        if sums[k] < least or (best and sums[k] <= best.score):
             break
         match = _at(one, two, i, j, gain, offsets, np.flatnonzero(near[k]))
         if match.points >= _FEWEST and match.score >= (best.score if best else least):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from lifelong_ct.data.fingerprint.tone import LOW, tone
-from lifelong_ct.data.fingerprint.types import PATTERN, STEP, Fingerprint, packed
+from lifelong_ct.data.fingerprint.types import PATTERN, STEP, Fingerprint, blank, packed
 
 GRID = 3.0
 """mm per voxel of the grid that every scan is brought to."""
@@ -43,7 +43,10 @@ def fingerprint(
         affine: float64 `[4, 4]`, voxel index → mm.
         modality: only CT has a window.
     """
-    image = _upright(*_shrunk(voxels, affine, *tone(voxels, modality)))
+    slope, *rest = tone(voxels, modality)
+    if slope == 0:
+        return blank()
+    image = _upright(*_shrunk(voxels, affine, slope, *rest))
     extent = (np.array(image.shape, np.float32) - 1) * GRID
     blobs = _between(image, _INNER, _OUTER)
     body = np.ones(image.shape, bool)
@@ -77,7 +80,9 @@ def _shrunk(
     out = np.empty(shape, np.float32)
     for i in range(shape[0]):
         slab = voxels[i * d : (i + 1) * d, : shape[1] * h, : shape[2] * w].astype(np.float32)
-        np.clip(slab * np.float32(slope) + np.float32(intercept), low, high, out=slab)
+        slab *= np.float32(slope)
+        slab += np.float32(intercept)
+        np.clip(slab, low, high, out=slab)
         out[i] = slab.reshape(d, shape[1], h, shape[2], w).mean(axis=(0, 2, 4))
     grid = np.diag([d, h, w, 1.0])
     grid[:3, 3] = (np.array([d, h, w]) - 1) / 2

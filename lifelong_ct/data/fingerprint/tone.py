@@ -11,20 +11,22 @@ LOW, HIGH = -150.0, 220.0
 """HU beyond these do not count: copies are often clipped there."""
 _WINDOW, _AIRY, _SOFT = (-175.0, 250.0), -1000.0, 40.0
 """HU: the usual window of organs; air and soft tissue, for numbers that are no HU."""
+_MOST = 1e30
+"""Numbers that reach farther are none."""
 _PARTS, _FILLS = 200, 0.125
 """Of the range: parts that are counted, and the share that holds half of the tissue."""
 
 
 def tone(voxels: Any, modality: str) -> tuple[float, float, float, float]:
     """Slope, intercept and window that make voxels comparable: HU as they are, other numbers of a CT as the HU that
-    they may have been."""
+    they may have been. A slope of 0 where they are all equal, or not finite."""
     low, high = float(voxels.min()), float(voxels.max())
-    if not np.isfinite(high - low) or high <= low:
+    if not 0 < high - low < _MOST:
         return 0.0, 0.0, LOW, HIGH
     thin = voxels[::2, ::2, ::2]
     if modality != "CT":
         few, most = np.percentile(thin, [1, 99])
-        return (HIGH - LOW) / max(float(most - few), 1e-9), 0.0, -np.inf, np.inf
+        return (HIGH - LOW) / float(most - few or high - low), 0.0, -np.inf, np.inf
     if low <= -40 and high >= 100:
         return 1.0, 0.0, LOW, HIGH
     if low >= 0 and high > 1500:

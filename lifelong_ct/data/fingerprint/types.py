@@ -83,6 +83,12 @@ class Fingerprint:
         )
 
 
+def blank() -> Fingerprint:
+    """Of a scan that shows nothing."""
+    none, nowhere = np.zeros(3, np.float32), np.zeros((0, 3), np.float32)
+    return Fingerprint(none, nowhere, np.zeros(0, np.bool_), np.zeros(0, np.uint64))
+
+
 def packed(bits: Any) -> npt.NDArray[np.uint64]:
     """Bool `[n, BITS]` as one number each."""
     return np.packbits(bits, axis=1, bitorder="little").view("<u8").reshape(len(bits)).astype(np.uint64)
