@@ -39,7 +39,7 @@ EXPECTED = {
     "overlap": "organs that share voxels only where one contains the other",
     "patient-in-both": "each patient in train or in test",
     "sheared": "axes at right angles",
-    "too-large": "at most 16 GiB of voxels",
+    "too-large": "at most 16 GiB of voxels, and more than emptiness",
     "too-thin": "several slices",
     "unknown-label": "declared ids only",
     "unknown-side": "organs with their sides",
