@@ -3,7 +3,7 @@
     python -m benchmarks.fingerprints [--data ../shared/data] [--copies 4] [--many 30000]
 
 Three tables: altered copies of each scan against the original; strangers, that is scans of different patients, parts
-of them, and drawn patients; seconds and memory of a comparison of many. Without real scans, drawn ones are altered.
+of them, and drawn patients; seconds and memory of a comparison of many. Without real scans, drawn ones are altered. Results: fingerprints.md.
 """
 
 from __future__ import annotations
