@@ -12,7 +12,7 @@ from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.paths import exists, listing
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.annotations import Rules, annotate, read_label
-from lifelong_ct.data.images import read_image, same_grid
+from lifelong_ct.data.images import Watch, nobody, read_image, same_grid
 from lifelong_ct.data.labels import default_vocabulary
 from lifelong_ct.data.readers.options import Shapes
 from lifelong_ct.data.types import RawCase
@@ -83,12 +83,12 @@ class FileLayout(ABC):
         except DataError as error:
             raise of_case(case, error) from error
 
-    def problems(self, case: Case) -> list[DataError]:
-        """Every problem of a case's files."""
+    def problems(self, case: Case, watch: Watch = nobody) -> list[DataError]:
+        """Every problem of a case's files; `watch` as of `read_image`."""
         found: list[DataError] = []
         image = None
         try:
-            image = read_image(case.images, case.modality, self.shapes)
+            image = read_image(case.images, case.modality, self.shapes, watch)
         except DataError as error:
             found.append(of_case(case, error))
         if image is None:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from lifelong_ct.data.readers import read_volume
 from lifelong_ct.data.readers.options import Shapes
 from lifelong_ct.data.scales import Scaled, each_modality, to_int16
 from lifelong_ct.data.types import Grid, RawCase, Volume, bad_file
 
+Watch = Callable[[npt.NDArray[np.generic], npt.NDArray[np.float64], str], None]
+"""Shown the numbers of a scan's first channel as the file has them, in canonical order, affine and modality."""
 
-def read_image(paths: Path | Sequence[Path], modality: str = "CT", shapes: Shapes | None = None) -> RawCase:
+
+def nobody(voxels: npt.NDArray[np.generic], affine: npt.NDArray[np.float64], modality: str) -> None:
+    """A `Watch` that does not look."""
+
+
+def read_image(
+    paths: Path | Sequence[Path],
+    modality: str = "CT",
+    shapes: Shapes | None = None,
+    watch: Watch = nobody,
+) -> RawCase:
     """A scan as int16, one channel `[D, H, W]` or several `[C, D, H, W]` on the grid of the first.
 
     Args:
         paths: one per channel.
         modality: of all channels, or of each such as CT+MR; see `scales.MODALITIES`.
         shapes: how meshes, points and fields are read.
+        watch: looks at the numbers before anything is said against them.
 
     Raises:
         DataError: as the reader of the file and `to_int16`; or modality; shape-mismatch or geometry-mismatch
@@ -28,6 +42,7 @@ def read_image(paths: Path | Sequence[Path], modality: str = "CT", shapes: Shape
     files = list(paths) if isinstance(paths, Sequence) else [paths]
     kinds = each_modality(modality, len(files), str(files[0]))
     first = read_volume(files[0], shapes=shapes)
+    watch(first.voxels, first.affine, kinds[0])
     channels = [_channel(files[0], first, kinds[0])]
     for path, kind in zip(files[1:], kinds[1:], strict=True):
         volume = read_volume(path, first, shapes)

@@ -11,24 +11,39 @@ import xxhash
 
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.types import Case
+from lifelong_ct.data.fingerprint import Fingerprint, near_duplicates, working_bytes
 from lifelong_ct.data.readers import grid
 
 BYTES_PER_VOXEL = 16
 """That reading and checking a case takes: numbers of the file, int16, labels and their overlay."""
+LOOKED_AT = 8
+"""Likewise while its fingerprint is made: numbers of the file."""
 
 
 def need(case: Case) -> int:
     """Bytes that a case takes while it is checked, by its headers; 0 where they say nothing."""
     try:
-        shapes = [grid(path)[0] for path in case.images]
+        grids = [grid(path) for path in case.images]
     except DataError:
         return 0
-    return BYTES_PER_VOXEL * sum(map(math.prod, shapes))
+    voxels = sum(math.prod(shape) for shape, _ in grids)
+    looking = max((working_bytes(*first) for first in grids[:1]), default=0)
+    return max(BYTES_PER_VOXEL * voxels, LOOKED_AT * voxels + looking)
 
 
-def stream_wide(cases: Sequence[Case]) -> Iterator[tuple[Case, DataError]]:
-    """Cases of all hospitals, in the order of the stream, and what is wrong between them."""
-    yield from _duplicates(cases)
+def stream_wide(
+    cases: Sequence[Case], prints: Sequence[Fingerprint | None]
+) -> Iterator[tuple[Case, DataError]]:
+    """What is wrong between cases, each error with the later case.
+
+    Args:
+        cases: of all hospitals, in the order of the stream.
+        prints: their fingerprints; None for what has none.
+    """
+    twice = list(_duplicates(cases))
+    yield from twice
+    told = {id(case) for case, _ in twice}
+    yield from _near_duplicates([pair for pair in zip(cases, prints, strict=True) if id(pair[0]) not in told])
     yield from _in_both(cases)
 
 
@@ -51,6 +66,23 @@ def _duplicates(cases: Sequence[Case]) -> Iterator[tuple[Case, DataError]]:
                         "duplicate",
                     ),
                 )
+
+
+def _near_duplicates(seen: Sequence[tuple[Case, Fingerprint | None]]) -> Iterator[tuple[Case, DataError]]:
+    """The same patient at the same place of the body: another copy of a scan, or another scan."""
+    shown = [(case, one) for case, one in seen if one is not None]
+    for pair in near_duplicates([one for _, one in shown]):
+        other, case = shown[pair.first][0], shown[pair.second][0]
+        yield (
+            case,
+            DataError(
+                f"its scan shows what that of case {other.id} of {other.hospital} shows: {pair.match.points} of "
+                f"{pair.match.shared} key points coincide; this one is in {case.split}, that one in {other.split}",
+                f"case {case.id}, {', '.join(map(str, case.images)) or f'hospital {case.hospital}'}",
+                "keep one of them; if they are two scans of one patient, keep them in one split",
+                "near-duplicate",
+            ),
+        )
 
 
 def _in_both(cases: Sequence[Case]) -> Iterator[tuple[Case, DataError]]:

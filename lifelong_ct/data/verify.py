@@ -9,6 +9,9 @@ from typing import Any
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.types import Case
+from lifelong_ct.data.file_layout import FileLayout
+from lifelong_ct.data.fingerprint import Fingerprint, fingerprint
+from lifelong_ct.data.images import Watch, nobody
 from lifelong_ct.data.layouts import Layout
 from lifelong_ct.data.readers import expected as readers
 from lifelong_ct.data.side_by_side import Job, in_order
@@ -24,6 +27,7 @@ EXPECTED = {
     "geometry-mismatch": "labels that lie where the scan lies",
     "implausible-hu": "HU from about -1000 to over 500",
     "missing": "a file at this path",
+    "near-duplicate": "each scan once in a stream",
     "no-geometry": "an affine with a spacing in mm",
     "non-finite": "finite voxels",
     "not-3d": "one 3D volume",
@@ -35,7 +39,7 @@ EXPECTED = {
     "overlap": "organs that share voxels only where one contains the other",
     "patient-in-both": "each patient in train or in test",
     "sheared": "axes at right angles",
-    "too-large": "at most 16 GiB of voxels",
+    "too-large": "at most 16 GiB of voxels, and more than emptiness",
     "too-thin": "several slices",
     "unknown-label": "declared ids only",
     "unknown-side": "organs with their sides",
@@ -43,6 +47,8 @@ EXPECTED = {
     "wrong-units": "mm",
 }
 """What would be right, per code."""
+ANATOMY = ("CT", "MR", "US")
+"""Modalities whose scans are compared with each other."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +98,14 @@ def verify_stream(
         on_case: told `(done, total)`.
     """
     listed = [(layout, found) for layout in layouts.values() for found in _listed(layout)]
-    jobs = [Job(_needed(found), partial(_rows, layout, found)) for layout, found in listed]
-    for done, rows in enumerate(in_order(jobs, workers, ram), start=1):
+    jobs = [Job(_needed(found), partial(_looked_at, layout, found)) for layout, found in listed]
+    seen = []
+    for done, (rows, look) in enumerate(in_order(jobs, workers, ram), start=1):
         on_case(done, len(jobs))
+        seen.append(look)
         yield from rows
-    for case, error in stream_wide([found for _, found in listed if isinstance(found, Case)]):
+    cases = [(found, look) for (_, found), look in zip(listed, seen, strict=True) if isinstance(found, Case)]
+    for case, error in stream_wide([case for case, _ in cases], [look for _, look in cases]):
         yield _told(case.id, error)
 
 
@@ -135,10 +144,18 @@ def _needed(found: Case | LifelongCTError) -> int:
     return need(found) if isinstance(found, Case) else 0
 
 
-def _rows(layout: Layout, found: Case | LifelongCTError) -> list[Problem]:
+def _looked_at(layout: Layout, found: Case | LifelongCTError) -> tuple[list[Problem], Fingerprint | None]:
+    """The problems of a case, and its fingerprint where its numbers could be read, whatever is wrong with them."""
     if isinstance(found, LifelongCTError):
-        return [_told("", found)]
-    return [_told(found.id, error) for error in _problems(layout, found)]
+        return [_told("", found)], None
+    seen: list[Fingerprint] = []
+
+    def watch(voxels: Any, affine: Any, modality: str) -> None:
+        if modality in ANATOMY:
+            seen.append(fingerprint(voxels, affine, modality))
+
+    rows = [_told(found.id, error) for error in _problems(layout, found, watch)]
+    return rows, seen[0] if seen else None
 
 
 def _listed(layout: Any) -> Iterator[Case | LifelongCTError]:
@@ -148,13 +165,17 @@ def _listed(layout: Any) -> Iterator[Case | LifelongCTError]:
         yield error
 
 
-def _problems(layout: Any, case: Case) -> list[LifelongCTError]:
+def _problems(layout: Any, case: Case, watch: Watch = nobody) -> list[LifelongCTError]:
+    if isinstance(layout, FileLayout):
+        return list(layout.problems(case, watch))
     if hasattr(layout, "problems"):
         return list(layout.problems(case))
     try:
-        layout.load(case)
+        raw = layout.load(case)
     except LifelongCTError as error:
         return [error]
+    if raw.image.ndim in (3, 4):
+        watch(raw.image if raw.image.ndim == 3 else raw.image[0], raw.affine, case.modality.split("+")[0])
     return []
 
 

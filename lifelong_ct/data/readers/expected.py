@@ -36,7 +36,7 @@ EXPECTED = {
     "sheared": "axes at right angles",
     "slice-mismatch": "slices of one size, orientation and rescale",
     "split": "each case in train or in test",
-    "too-large": "at most 16 GiB of voxels",
+    "too-large": "at most 16 GiB of voxels, and more than emptiness",
     "too-thin": "several slices",
     "uneven-slices": "even steps between slices",
     "unreadable": "a file that may be read",

@@ -6,6 +6,7 @@ canonical order slab by slab, so that there is one copy of them.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,15 @@ from lifelong_ct.data.types import Grid, Volume, bad_file
 MOST_BYTES = 16 << 30
 SPARE = 1 << 20
 """Bytes that may stand behind the voxels."""
-BOMB_BYTES, BOMB_RATIO = 4 << 30, 500
-"""No scan is so large and at the same time so empty."""
+BOMB_BYTES, BOMB_RATIO = 128 << 20, 150
+"""No scan is so large and at the same time so empty: zeros become 230 to 1,030 times smaller, scans 2 to 20 times."""
+EMPTY_BYTES, EMPTY_RATIO = 256 << 20, 950
+"""Nor are labels, of which nothing is known but that the scan is unreadable."""
+MOST_TIMES = 4
+"""Voxels of a label map or further channel, over those of its scan: more is not even read."""
 SUFFIXES = (".nii", ".nii.gz")
 _SLAB, _BLOCK = 8, 8
+_START, _COUNTED = 1 << 20, 32 << 20
 _HEAD = 1 << 14
 """Bytes, compressed or not, that hold a header for sure."""
 
@@ -57,18 +63,33 @@ def read_header(path: Path) -> Header:
 
 
 def read_volume(path: Path, like: Grid | None = None) -> Volume:
-    """Voxels and geometry of a `.nii` or `.nii.gz`, checked to the last byte; `like` has no part in it.
+    """Voxels and geometry of a `.nii` or `.nii.gz`, checked to the last byte.
 
     Voxels have the type of the file; scaled ones int16 or float32 where that is exact, else nibabel's type.
+    Where there is a grid that it should be `like`, one of many times its voxels is refused by the header.
 
     Raises:
         DataError: with a code: missing, unreadable, not-a-file, not-nifti, corrupt, too-large, not-scalar,
-            not-3d, too-thin, no-geometry, wrong-units, geometry-conflict, sheared.
+            not-3d, too-thin, no-geometry, wrong-units, geometry-conflict, sheared, shape-mismatch.
     """
+    return _read(path, like, BOMB_BYTES, BOMB_RATIO)
+
+
+def read_ids(path: Path, like: Grid | None, shapes: object) -> Volume:
+    """`read_volume` for labels, which may be almost empty."""
+    return _read(path, like, EMPTY_BYTES, EMPTY_RATIO)
+
+
+def _read(path: Path, like: Grid | None, bomb_bytes: int, bomb_ratio: int) -> Volume:
     with opened(path) as file:
         head = file.read(LONGEST)
         header = parse(path, head)
         _check_size(path, header, file)
+        if like is None:
+            _check_bomb(path, header, file, max(bomb_bytes, bomb_ratio * file.size))
+        elif math.prod(header.shape) > MOST_TIMES * math.prod(like.shape):
+            what = f"its shape is {header.shape}, that of its image {like.shape}"
+            raise bad_file(path, what, "shape-mismatch", "resample it to the image")
         turn = io_orientation(header.affine)
         voxels = _voxels(file, head, header, turn)
         file.finish(SPARE)
@@ -82,10 +103,30 @@ def _check_size(path: Path, header: Header, file: Bytes) -> None:
     if announced > file.most:
         what = f"its header announces {announced} bytes, {file.size} in the file cannot hold them"
         raise bad_file(path, what, "corrupt", "copy it again")
-    bomb = isinstance(file, Gzip) and announced > max(BOMB_BYTES, BOMB_RATIO * file.size)
-    if announced > MOST_BYTES or bomb:
-        what = f"its header announces {announced} bytes in a file of {file.size}"
+    if announced > MOST_BYTES:
+        what = f"its header announces {announced} bytes"
         raise bad_file(path, what, "too-large", "crop it, or save it in a smaller type")
+
+
+def _check_bomb(path: Path, header: Header, file: Bytes, most: int) -> None:
+    if isinstance(file, Gzip) and header.nbytes > most:
+        what = (
+            f"its header announces {header.nbytes} bytes in a file of {file.size}: it would be all but empty"
+        )
+        raise bad_file(path, what, "too-large", "check what it holds; crop it, or save it in a smaller type")
+    if header.nbytes > _COUNTED:
+        _check_start(file, header)
+
+
+def _check_start(file: Bytes, header: Header) -> None:
+    """Measures a stream that begins all but empty before memory is given to it."""
+    file.restart()
+    file.skip(_START)
+    if BOMB_RATIO * file.taken < _START:
+        file.skip(header.nbytes - _START)
+        file.finish(SPARE)
+    file.restart()
+    file.skip(LONGEST)
 
 
 def _voxels(file: Bytes, head: bytes, header: Header, turn: Array) -> Array:

@@ -77,6 +77,15 @@ class Bytes:
         """Bytes that the file can hold at most."""
         return self.size
 
+    @property
+    def taken(self) -> int:
+        """Bytes of the file that what was read so far has taken."""
+        return self._file.tell()
+
+    def restart(self) -> None:
+        """Goes back to the start."""
+        self._file.seek(0)
+
     def read(self, count: int) -> bytes:
         """The next bytes; fewer only at the end."""
         return self._file.read(count)
@@ -124,6 +133,16 @@ class Gzip(Bytes):
         self._member: zlib._Decompress | None = None
         self._rest = b""
         self._members = 0
+
+    @property
+    def taken(self) -> int:
+        """Compressed bytes that what was read so far has taken."""
+        return self._file.tell() - len(self._rest)
+
+    def restart(self) -> None:
+        """Goes back to the start."""
+        super().restart()
+        self._member, self._rest, self._members = None, b"", 0
 
     @property
     def most(self) -> int:

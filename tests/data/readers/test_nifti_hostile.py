@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from lifelong_ct.core.errors import DataError
-from lifelong_ct.data.readers.nifti import read_volume
+from lifelong_ct.data.readers.nifti import read_ids, read_volume
+from lifelong_ct.data.types import Volume
 
 SHAPE = (6, 7, 19)  # more than two slabs, the last one short
 
@@ -175,6 +176,37 @@ def test_a_bomb_fills_no_memory(shape, tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 << 20
+
+
+@pytest.mark.parametrize(
+    ("shape", "zeros", "code"), [((500, 500, 500), 240, "too-large"), ((512, 512, 200), 300, "corrupt")]
+)
+def test_what_is_all_but_empty_takes_no_memory_either(shape, zeros, code, tmp_path):
+    """240 MiB of zeros as announced; and 100 announced, 300 there, in a file that is long enough for a scan."""
+    path = bomb(tmp_path / "bomb.nii.gz", shape, zeros << 20)
+    if code == "corrupt":
+        path.write_bytes(path.read_bytes() + gzip.compress(np.random.default_rng(0).bytes(1 << 20)))
+    tracemalloc.start()
+    assert refused(path) == code
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_a_map_of_labels_may_be_all_but_empty_but_not_larger_than_its_scan(tmp_path):
+    path = tmp_path / "seg.nii.gz"
+    ids = np.zeros((200, 200, 450), np.int64)  # 137 MiB, of which 140 KiB are left
+    ids[100, 100, 100] = 3
+    image = nib.Nifti1Image(ids, np.diag([2.0, 2, 2, 1]), dtype=np.int64)
+    path.write_bytes(gzip.compress(image.to_bytes(), 1))
+    scan = Volume(np.zeros(ids.shape, np.int16), image.affine, image.affine, ids.shape)
+    for like in (scan, None):
+        np.testing.assert_array_equal(read_ids(path, like, None).voxels, ids)
+    assert refused(path) == "too-large"  # as a scan
+    small = Volume(np.zeros((50, 200, 200), np.int16), image.affine, image.affine, (50, 200, 200))
+    with pytest.raises(DataError) as caught:
+        read_ids(path, small, None)
+    assert caught.value.code == "shape-mismatch"
 
 
 def test_ten_gigabytes_that_are_all_zero_are_no_scan(tmp_path):
