@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -180,6 +181,11 @@ class ExemplarMemory:
     def _tell(self) -> None:
         self._ledger.use("exemplars", "exemplar memory", self.nbytes)
         self._ledger.use("ram", "exemplar memory", self.nbytes)
+
+
+def least_bytes(patch: Sequence[int]) -> int:
+    """Bytes of one exemplar of `[D, H, W]` voxels, at best: a patch without any structure."""
+    return len(_pack(np.zeros(patch, np.int16))) + len(_pack(np.zeros(patch, np.uint8))) + OVERHEAD
 
 
 def _pack(array: np.ndarray) -> bytes:

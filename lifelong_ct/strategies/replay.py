@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
-from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.seeding import generator
-from lifelong_ct.memory.exemplars import ExemplarMemory
+from lifelong_ct.core.units import format_bytes
+from lifelong_ct.memory.exemplars import ExemplarMemory, least_bytes
 from lifelong_ct.memory.selection import SelectionPolicy
 
 
@@ -62,6 +63,14 @@ class Replay(StrategyPlugin):
         if context.exemplar_bytes <= 0:
             raise LifelongCTError(
                 "replay needs room for exemplars", "memory.exemplars", "set it, e.g. to 16MiB"
+            )
+        least = least_bytes(context.patch)
+        if context.exemplar_bytes < least:
+            raise LimitExceeded(
+                f"replay needs at least {least} bytes, one patch without any structure; "
+                f"the limit is {format_bytes(context.exemplar_bytes)}",
+                "memory.exemplars",
+                f"raise it to many times {least}, or use strategy=naive",
             )
         self.memory = ExemplarMemory(context.exemplar_bytes, self.selection, context.ledger, context.seed)
 

@@ -18,6 +18,7 @@ from lifelong_ct.core.units import format_bytes
 from lifelong_ct.data import readers
 from lifelong_ct.data.loading.budget import CACHES, DECODING, QUEUE, needs
 from lifelong_ct.data.readers.options import Shapes
+from lifelong_ct.streams.domain_incremental import DomainIncremental
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.spacing import run_spacing
@@ -28,6 +29,8 @@ STATE_COPIES = 4
 """Weights, gradients and the two moments of Adam."""
 LEAST_SHARE = 0.1
 """Compressed bytes of a volume over its raw ones, at best."""
+EVALUATION = "evaluation of a case"
+LOGIT_BYTES = 4
 CHECKPOINTS, STATE = "checkpoints", "weights, gradients, optimizer"
 RESERVED = (("ram", QUEUE), ("ram", DECODING), ("disk", CHECKPOINTS), ("gpu", STATE))
 """Demands that nobody else admits."""
@@ -53,7 +56,7 @@ class Demand:
 def demands(
     options: RunOptions, groups: Sequence[Sequence[Hospital]], plugins: Sequence[StrategyPlugin]
 ) -> list[Demand]:
-    """What a run will hold at least. Activations, and the memory of evaluating a case, are not in it.
+    """What a run will hold at least. Activations, and what ingest needs for a moment, are not in it.
 
     Args:
         options: of the run.
@@ -87,6 +90,7 @@ def demands(
         *caches,
         Demand("ram", QUEUE, reading[QUEUE], f"batches of {options.data.workers} workers and the next ones"),
         Demand("ram", DECODING, reading[DECODING], f"what {options.data.workers} workers read"),
+        Demand("ram", EVALUATION, largest_evaluation(options.stream, spacing), "the largest, every organ"),
         Demand("disk", CHECKPOINTS, keep * (3 * weights + kept + (1 << 20)), f"{keep} at once"),
         Demand("disk", "volume store", volumes, f"at best {LEAST_SHARE:.0%} of the raw bytes of a round"),
         Demand("gpu", STATE, STATE_COPIES * weights, "with the two moments of Adam"),
@@ -98,6 +102,29 @@ def least_bytes(hospital: Hospital, spacing: Sequence[float] | None, channels: i
     """Compressed bytes of a hospital's training volumes, at best."""
     voxels = sum(grid_voxels(case, spacing) for case in hospital.train)
     return int(voxels * voxel_bytes(channels) * LEAST_SHARE)
+
+
+def largest_evaluation(stream: DomainIncremental, spacing: Sequence[float] | None) -> int:
+    """Bytes while the largest test case is scored, once every organ has been seen."""
+    width, c = 1 + len(stream.label_space.organs), stream.channels
+    cases = (case for hospital in stream.scored for case in hospital.test)
+    return max(
+        (evaluation_bytes(grid_voxels(case, spacing), grid_voxels(case, None), c, width) for case in cases),
+        default=0,
+    )
+
+
+def evaluation_bytes(voxels: float, native: float, channels: int, width: int) -> int:
+    """Bytes while a case is scored: its image as int16 on its own grid, as int16 and float on the run's, and
+    logits of every channel of the head.
+
+    Args:
+        voxels: on the run's spacing.
+        native: on the case's own grid.
+        channels: of the image.
+        width: of the head.
+    """
+    return int(voxels * (channels * (2 + 4) + LOGIT_BYTES * width) + native * channels * 2)
 
 
 def voxel_bytes(channels: int) -> int:

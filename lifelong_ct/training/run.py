@@ -100,7 +100,7 @@ class Run:
         by_owner = {(row.kind, row.owner): row.nbytes for row in demands}
         for kind, owner in planner.RESERVED:
             self.ledger.admit(kind, owner, by_owner[kind, owner])
-        own, self._worker_cache = self._cache_bytes()
+        own, self._worker_cache = self._cache_bytes(by_owner["ram", planner.EVALUATION])
         self.store = VolumeStore(self.options.store, self.ledger, own, self.ledger.free("disk"))
         keep_all = self.options.data.keep == "all" or self.options.requires.past_data
         self.volumes = Volumes(
@@ -147,11 +147,12 @@ class Run:
             plugin.bind(context)
         return self.plugins
 
-    def _cache_bytes(self) -> tuple[int, int]:
-        """Of this process, and of all reader processes together: evaluation and the strategy read little."""
+    def _cache_bytes(self, evaluation: int) -> tuple[int, int]:
+        """Of this process, and of all reader processes together: evaluation and the strategy read little.
+        What evaluation needs stays free."""
         wanted, free = parse_bytes(self.options.data.cache, "data.cache"), self.ledger.free("ram")
         if free is not None:
-            wanted = max(planner.MIN_CACHE, min(wanted, free // 2))
+            wanted = max(planner.MIN_CACHE, min(wanted, free // 2, free - evaluation))
         if self.options.data.worker_kind == "thread":
             return wanted, 0
         workers = max(planner.MIN_CACHE, wanted - planner.MIN_CACHE)

@@ -19,8 +19,7 @@ from lifelong_ct.evaluation.inference import predict_labels
 from lifelong_ct.evaluation.resample import labels_to_grid
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import EvaluationOptions
-
-LOGIT_BYTES = 4
+from lifelong_ct.training.planner import EVALUATION, evaluation_bytes
 
 
 class Scorer:
@@ -71,8 +70,9 @@ class Scorer:
     def _score_case(self, model: nn.Module, raw: RawCase) -> list[tuple[str, str, float | None]]:
         ready = prepare(raw, self.spacing)
         width = len(self.label_space.channels) + 1
-        need = ready.image.size * (2 + 4) + math.prod(ready.shape) * LOGIT_BYTES * width + raw.image.nbytes
-        with self.ledger.reserve("ram", "evaluation of a case", need):
+        own = math.prod(raw.shape)
+        need = evaluation_bytes(math.prod(ready.shape), own, raw.image.size // own, width)
+        with self.ledger.reserve("ram", EVALUATION, need):
             image = ready.image if ready.image.ndim == 4 else ready.image[None]
             predicted = predict_labels(
                 model, image, self.options.roi, self.options.overlap, self.device, self.amp

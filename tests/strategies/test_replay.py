@@ -8,6 +8,7 @@ from tiny import HOSPITALS, World
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.memory.exemplars import ExemplarMemory
 from lifelong_ct.memory.selection.reservoir import Reservoir
 from lifelong_ct.strategies.replay import Replay, coarse
 from lifelong_ct.training.augment import Augment
@@ -156,3 +157,14 @@ def _labels(replay: Replay) -> list[torch.Tensor]:
 def test_a_window_or_precision_that_means_nothing_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(LifelongCTError, match="precision"):
         Replay(Reservoir(), **wrong)
+
+
+def test_a_budget_below_any_patch_fails_before_training() -> None:
+    """8³ voxels of one value, the smallest that a patch can be, are offered to a memory of just their size."""
+    x, y = torch.zeros(1, 8, 8, 8, dtype=torch.int16), torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
+    memory = ExemplarMemory(1 << 20, Reservoir(), Ledger(), seed=0)
+    memory.offer(x, y, "first", "a")
+    with pytest.raises(LimitExceeded, match=f"at least {memory.nbytes} bytes") as error:
+        World(Replay(Reservoir()), bind={"exemplar_bytes": memory.nbytes - 1})
+    assert error.value.where == "memory.exemplars"
+    World(Replay(Reservoir()), bind={"exemplar_bytes": memory.nbytes})

@@ -58,7 +58,7 @@ def rows(demands):
 
 
 def test_every_demand_by_hand(tmp_path):
-    made = stream({"name": "a", "train": [16, 20]}, {"name": "b", "train": [30]})
+    made = stream({"name": "a", "train": [16, 20], "test": [9, 17, 8]}, {"name": "b", "train": [30]})
     opts = options(made, tmp_path, data=DataOptions(read_ahead=5, workers=3))
     opts = replace(opts, trainer=replace(opts.trainer, batch_size=4, keep_checkpoints=1))
     plugins = [Greedy(gpu=100, exemplars=200), Greedy(ram=300)]
@@ -67,6 +67,8 @@ def test_every_demand_by_hand(tmp_path):
         ("ram", "brick cache"): 4 * MIB,
         ("ram", "read-ahead queue"): 4 * 8**3 * 3 * (5 + 3 + 1),
         ("ram", "decoding"): 3 * ((4 << 20) + math.prod(BRICK) * 6),
+        # int16 twice, float, and float logits of the background and two organs
+        ("ram", "evaluation of a case"): 17**3 * (2 + 2 + 4 + 4 * 3),
         ("disk", "checkpoints"): 2 * (3 * WEIGHTS + 300 + MIB),
         ("disk", "volume store"): int(30**3 * 3 * 0.1),
         ("gpu", "weights, gradients, optimizer"): 4 * WEIGHTS,
