@@ -24,7 +24,7 @@ class Reporter(Protocol):
     """Receives the events of a run. A reporter that raises is reported once and switched off."""
 
     def event(self, name: str, **data: Any) -> None:
-        """One event; `lifelong_ct.training.run` documents names and fields."""
+        """One event; `lifelong_ct.training.telling` documents names and fields."""
 
     def close(self, status: str) -> None:
         """The run ended: finished, stopped or failed."""

@@ -120,7 +120,7 @@ def test_a_reader_that_hangs_ends_the_run_with_hospital_and_pseudonym(tmp_path, 
     heard = Heard()
     data = DataOptions(worker_kind=kind, timeout=1.0, cache=0)
     run = Run(options(opened, tmp_path, data=data, trainer=trainer()), heard)
-    real = run._source
+    real = run.builder.source
     entered = []
 
     def source(row, volumes):
@@ -130,7 +130,7 @@ def test_a_reader_that_hangs_ends_the_run_with_hospital_and_pseudonym(tmp_path, 
             entered[0].__enter__()
         return made
 
-    run._source = source
+    run.builder.source = source
     with pytest.raises(DataError) as error:
         run.execute()
     entered[0].__exit__(None, None, None)

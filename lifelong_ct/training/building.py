@@ -1,0 +1,201 @@
+"""From options to the parts of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+
+from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
+from lifelong_ct.avalanche_bridge.stock import StockPlugin
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.seeding import derive_seed
+from lifelong_ct.core.units import parse_bytes
+from lifelong_ct.data.loader import PatchLoader
+from lifelong_ct.data.loading.budget import CACHES
+from lifelong_ct.data.sampling import make_schedule
+from lifelong_ct.data.store import VolumeStore
+from lifelong_ct.data.volume import StoredVolume
+from lifelong_ct.training import planner
+from lifelong_ct.training.learner import AMP_TYPES, Learner, StepReport
+from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.rounds import Round
+from lifelong_ct.training.scoring import Scorer
+from lifelong_ct.training.volumes import ExperiencePatches, Progress, Volumes
+
+
+class Builder:
+    """Builds the parts of a run, each within the ledger's limits.
+
+    Args:
+        options: of the run.
+        ledger: of the run.
+        device: where to train.
+        plugins: of the strategy.
+        rounds: of the run.
+    """
+
+    def __init__(
+        self,
+        options: RunOptions,
+        ledger: Ledger,
+        device: torch.device,
+        plugins: list[StrategyPlugin],
+        rounds: Sequence[Round],
+    ) -> None:
+        self.options, self.ledger, self.device = options, ledger, device
+        self.plugins, self.rounds = plugins, rounds
+        self.stream, self.space = options.stream, options.stream.label_space
+        self._worker_cache = 0
+
+    def demands(self) -> list[planner.Demand]:
+        """Who will hold how much, at least. Binds the plugins."""
+        groups = [row.hospitals for row in self.rounds]
+        return planner.demands(self.options, groups, self._bound_plugins())
+
+    def store(self, demands: Iterable[planner.Demand]) -> VolumeStore:
+        """The volume store, once the plan is admitted.
+
+        Raises:
+            LimitExceeded: the plan does not fit the limits.
+        """
+        demands = list(demands)
+        planner.check(self.ledger, demands)
+        by_owner = {(row.kind, row.owner): row.nbytes for row in demands}
+        for kind, owner in planner.RESERVED:
+            self.ledger.admit(kind, owner, by_owner[kind, owner])
+        own, self._worker_cache = self._cache_bytes(by_owner["ram", planner.EVALUATION])
+        return VolumeStore(self.options.store, self.ledger, own, self.ledger.free("disk"))
+
+    def volumes(self, store: VolumeStore, progress: Progress) -> Volumes:
+        """What opens the cases."""
+        return Volumes(
+            self.stream,
+            store,
+            self.options.data.keep == "all" or self.options.requires.past_data,
+            progress,
+            workers=self.options.data.ingesters,
+            name=self.options.identity.of,
+        )
+
+    def model(self) -> torch.nn.Module:
+        """A fresh network; the same one each time."""
+        torch.manual_seed(derive_seed(self.options.seed, "model") % 2**32)
+        model = self.options.new_model()
+        wanted = self.options.trainer.channels_last
+        stock = any(isinstance(plugin, StockPlugin) for plugin in self.plugins)  # they call .view(-1)
+        if wanted is True or (wanted == "auto" and self.device.type == "cpu" and not stock):
+            model = model.to(memory_format=torch.channels_last_3d)
+        return model.to(self.device)
+
+    def learner(self, on_step: Callable[[StepReport], None]) -> Learner:
+        """A learner with a fresh network."""
+        trainer = self.options.trainer
+        return Learner(
+            model=self.model(),
+            criterion=self.options.new_loss(self.space),
+            optimizer=trainer.optimizer,
+            width=lambda: self.space.width,
+            plugins=self.plugins,
+            device=str(self.device),
+            batch_size=trainer.batch_size,
+            accumulate=trainer.accumulate,
+            amp=trainer.amp,
+            clip=trainer.clip,
+            schedule=trainer.schedule,
+            reset_optimizer=trainer.reset_optimizer,
+            augment=trainer.augment,
+            seed=self.options.seed,
+            on_step=on_step,
+        )
+
+    def check_sizes(self, model: torch.nn.Module) -> None:
+        """Tries the network on what it will be given.
+
+        Raises:
+            LifelongCTError: it cannot take a patch or a window.
+        """
+        sizes = ((self.stream.patch, "stream.patch"), (self.options.evaluation.roi, "evaluation.roi"))
+        for size, key in sizes:
+            planner.check_size(model, size, key, self.stream.channels)
+
+    def experiences(self, opened: Callable[[Round], list[StoredVolume]]) -> list[Any]:
+        """Avalanche's experiences, one per round."""
+        datasets = [
+            ExperiencePatches(
+                sum(len(hospital.train) for hospital in row.hospitals),
+                lambda row=row: opened(row),  # type: ignore[misc]
+                self.space,
+                self.stream.patch,
+                (self.options.seed, "dataset", row.after),
+            )
+            for row in self.rounds
+        ]
+        return list(self.stream.benchmark(datasets).train_stream)
+
+    def scorer(self, volumes: Volumes, progress: Progress) -> Scorer:
+        """What scores the hospitals; its spacing is set when the run's is known."""
+        return Scorer(
+            self.options.evaluation,
+            spacing=None,
+            label_space=self.space,
+            native=volumes.native,
+            identity=self.options.identity,
+            ledger=self.ledger,
+            device=self.device,
+            amp=AMP_TYPES[self.options.trainer.amp],
+            progress=progress,
+        )
+
+    def source(self, row: Round, volumes: Sequence[StoredVolume]) -> PatchLoader:
+        """Training patches of a round."""
+        data, identity = self.options.data, self.options.identity
+        cases = [case for hospital in row.hospitals for case in hospital.train]
+        known = len(cases) == len(volumes)
+        return PatchLoader(
+            volumes,
+            self.space,
+            self.stream.patch,
+            self.options.trainer.batch_size,
+            (self.options.seed, "patches", row.after),
+            foreground=data.foreground,
+            policy=self.options.sampling,
+            schedule=make_schedule(data.schedule, data.patches_per_case),
+            read_ahead=data.read_ahead,
+            workers=data.workers,
+            worker_kind=data.worker_kind,
+            timeout=data.timeout,
+            worker_cache=self._worker_cache,
+            ledger=self.ledger,
+            names=[f"{case.hospital} {identity.of(case)}" for case in cases] if known else None,
+        )
+
+    def _bound_plugins(self) -> list[StrategyPlugin]:
+        exemplars = self.ledger.limits["exemplars"]
+        context = StrategyContext(
+            seed=self.options.seed,
+            ledger=self.ledger,
+            label_space=self.space,
+            patch=self.stream.patch,
+            exemplar_bytes=exemplars or 0,
+            sharing={h.name: h.sharing for h in self.stream.hospitals},
+            hospitals=[row.name for row in self.rounds],
+            new_model=self.model,
+            channels=self.stream.channels,
+        )
+        for plugin in self.plugins:
+            plugin.bind(context)
+        return self.plugins
+
+    def _cache_bytes(self, evaluation: int) -> tuple[int, int]:
+        """Of this process, and of all reader processes together: evaluation and the strategy read little.
+        What evaluation needs stays free."""
+        wanted, free = parse_bytes(self.options.data.cache, "data.cache"), self.ledger.free("ram")
+        if free is not None:
+            wanted = max(planner.MIN_CACHE, min(wanted, free // 2, free - evaluation))
+        if self.options.data.worker_kind == "thread":
+            return wanted, 0
+        workers = max(planner.MIN_CACHE, wanted - planner.MIN_CACHE)
+        self.ledger.admit("ram", CACHES, workers)
+        return planner.MIN_CACHE, workers
