@@ -30,6 +30,7 @@ class PhantomLayout:
         organs: annotated here; None for all nine.
         enhancement, invert, oral_contrast: see `Recipe`.
         anatomy: folder of label maps (TotalSegmentator v2 ids) that replace the drawn organs.
+        sequence: t1 or t2 of an MR scanner; None for CT.
 
     Raises:
         LifelongCTError: an unknown phase, organ or option, or no label map in `anatomy`.
@@ -51,6 +52,7 @@ class PhantomLayout:
         invert: float | None = None,
         oral_contrast: float = 0.0,
         anatomy: str | None = None,
+        sequence: str | None = None,
     ) -> None:
         maps = [] if anatomy is None else label_maps(Path(anatomy))
         self._maps = {"maps": [checksum(path) for path in maps]} if maps else {}
@@ -67,6 +69,7 @@ class PhantomLayout:
             invert,
             float(oral_contrast),
             None if anatomy is None else str(anatomy),
+            sequence,
         )
 
     def cases(self) -> Iterator[Case]:
@@ -82,6 +85,7 @@ class PhantomLayout:
                     patient=name,
                     split=split,
                     organs=self.organs,
+                    modality="CT" if self.recipe.sequence is None else "MR",
                     licence="CC0-1.0",
                     label_kind="synthetic",
                     params={

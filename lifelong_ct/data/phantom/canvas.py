@@ -29,6 +29,7 @@ class Canvas:
     Attributes:
         hu: float64 `[D, H, W]`.
         label: uint8 `[D, H, W]`, 0 or 1 + index in `ORGANS`.
+        axes: float64 `[D]`, `[H]`, `[W]`, places of the voxel centres along each axis in mm.
         x, y, z: float64 `[D, H, W]`, deformed patient coordinates of the voxel centres in mm.
         room: the same undeformed, `[D, 1, 1]`, `[1, H, 1]`, `[1, 1, W]`.
     """
@@ -38,10 +39,10 @@ class Canvas:
     ) -> None:
         self.hu: Array = np.full(shape, -1000.0)
         self.label: npt.NDArray[np.uint8] = np.zeros(shape, np.uint8)
-        self._axes = [affine[a, 3] + affine[a, a] * np.arange(shape[a]) for a in range(3)]
+        self.axes = [affine[a, 3] + affine[a, a] * np.arange(shape[a]) for a in range(3)]
         self._edge = float(np.mean(np.diag(affine)[:3]))
-        shifts = [_smooth(self._axes, rng) * (WARP * variation) for _ in range(3)]
-        self.room = grid = np.meshgrid(*self._axes, indexing="ij", sparse=True)
+        shifts = [smooth(self.axes, rng) * (WARP * variation) for _ in range(3)]
+        self.room = grid = np.meshgrid(*self.axes, indexing="ij", sparse=True)
         self.x, self.y, self.z = (g + s for g, s in zip(grid, shifts))
         self._reach = WARP * variation + self._edge
 
@@ -56,7 +57,7 @@ class Canvas:
         low, high = part.solid.bounds()
         box = tuple(
             slice(*np.searchsorted(axis, (lo - self._reach, hi + self._reach)).tolist())
-            for axis, lo, hi in zip(self._axes, low, high)
+            for axis, lo, hi in zip(self.axes, low, high)
         )
         depth = part.solid.depth(self.x[box], self.y[box], self.z[box])
         np.minimum(depth, inside[box], out=depth)
@@ -67,7 +68,7 @@ class Canvas:
         self.fill(depth, value, box, 0 if part.organ is None else 1 + ORGANS.index(part.organ))
 
 
-def _smooth(axes: list[Array], rng: np.random.Generator) -> Array:
+def smooth(axes: list[Array], rng: np.random.Generator) -> Array:
     """A smooth field in [-1, 1] `[D, H, W]`: two plane waves of 180-400 mm."""
     field = np.zeros(tuple(axis.size for axis in axes))
     for _ in range(2):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lifelong_ct.core.seeding import generator
-from lifelong_ct.data.phantom.canvas import Canvas
+from lifelong_ct.data.phantom import magnetic
+from lifelong_ct.data.phantom.canvas import Canvas, smooth
 from lifelong_ct.data.phantom.patient import paint_drawn, paint_real
 from lifelong_ct.data.phantom.population import ORGANS
 from lifelong_ct.data.phantom.recipe import Recipe
@@ -23,7 +24,7 @@ def draw(recipe: Recipe, split: str, index: int, organs: tuple[str, ...]) -> Raw
         organs: the annotated organs; others are drawn and not labelled.
 
     Returns:
-        int16 HU and uint8 labels on the scanner's grid, canonical RAS+.
+        int16 HU (of MR: its scale, see `data.scales`) and uint8 labels on the scanner's grid, canonical RAS+.
     """
 
     def rng(topic: str) -> np.random.Generator:
@@ -31,15 +32,22 @@ def draw(recipe: Recipe, split: str, index: int, organs: tuple[str, ...]) -> Raw
 
     affine = _affine(recipe, rng("position"))
     canvas = Canvas(recipe.shape, affine, rng("deformation"), recipe.population.variation)
-    hu = _attenuation(recipe, rng("attenuation"))
     paint = paint_drawn if recipe.anatomy is None else paint_real
-    paint(canvas, recipe, rng("anatomy"), hu)
-    ideal = canvas.hu if recipe.invert is None else 2.0 * recipe.invert - canvas.hu
-    image = recipe.scanner.scan(ideal, rng("noise"))
+    scales: tuple[tuple[float, float], ...] = ()
+    if recipe.sequence is None:
+        paint(canvas, recipe, rng("anatomy"), _attenuation(recipe, rng("attenuation")))
+        ideal = canvas.hu if recipe.invert is None else 2.0 * recipe.invert - canvas.hu
+        image = recipe.scanner.scan(ideal, rng("noise"))
+    else:
+        canvas.hu.fill(0.0)  # air is silent
+        paint(canvas, recipe, rng("anatomy"), magnetic.patient_signals(recipe.sequence, rng("relaxation")))
+        shading = smooth(canvas.axes, rng("shading"))
+        image, scale = magnetic.scan(recipe.scanner, canvas.hu, shading, rng("noise"))
+        scales = (scale,)
     local = np.zeros(1 + len(ORGANS), np.uint8)
     for i, organ in enumerate(organs, start=1):
         local[1 + ORGANS.index(organ)] = i
-    return RawCase(image, local[canvas.label], affine, organs)
+    return RawCase(image, local[canvas.label], affine, organs, scales=scales)
 
 
 def _affine(recipe: Recipe, rng: np.random.Generator) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.data.phantom.magnetic import spin_echo
 from lifelong_ct.data.phantom.population import Population
 from lifelong_ct.data.phantom.scanner import Scanner
 from lifelong_ct.data.phantom.tissue import mean_attenuation
@@ -32,6 +33,8 @@ class Recipe:
         oral_contrast: HU of positive oral contrast in stomach and bowel, 0 for none; 150-300 HU is a typical
             textbook range.
         anatomy: folder of real label maps that replace the drawn organs.
+        sequence: of an MR scanner, see `magnetic.SEQUENCES`; None for CT. What belongs to CT (phase, enhancement,
+            invert, oral contrast) has no meaning then.
         version: of the drawing.
     """
 
@@ -45,18 +48,32 @@ class Recipe:
     invert: float | None = None
     oral_contrast: float = 0.0
     anatomy: str | None = None
+    sequence: str | None = None
     version: int = VERSION
 
     def __post_init__(self) -> None:
         mean_attenuation(self.phase, self.enhancement)
+        if self.sequence is not None:
+            self._check_magnetic(self.sequence)
         if len(self.shape) != 3 or min(self.shape) < 8:
             raise LifelongCTError(
                 f"shape {list(self.shape)}", f"phantom {self.hospital}", "three sizes, at least 8"
             )
 
+    def _check_magnetic(self, sequence: str) -> None:
+        spin_echo(sequence, 1.0, 1.0, 1.0)
+        if self.enhancement or self.invert is not None or self.oral_contrast:
+            raise LifelongCTError(
+                "enhancement, invert and oral_contrast are of CT, the hospital has an MR sequence",
+                f"phantom {self.hospital}",
+                "leave them out, or sequence: null",
+            )
+
     def to_json(self) -> str:
-        """Canonical JSON: the same text for the same hospital."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """Canonical JSON: the same text for the same hospital. CT, which came first, says nothing of sequences: the
+        names of stored volumes follow from this text."""
+        fields = {k: v for k, v in asdict(self).items() if k != "sequence" or v is not None}
+        return json.dumps(fields, sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> Recipe:
