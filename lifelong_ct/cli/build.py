@@ -19,7 +19,7 @@ from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.identity import Identity, Redactor
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data.sampling import SamplingPolicy
-from lifelong_ct.streams.domain_incremental import DomainIncremental
+from lifelong_ct.streams.base import Stream
 from lifelong_ct.training.options import (
     DataOptions,
     EvaluationOptions,
@@ -57,7 +57,7 @@ class Blueprint:
         shown = [o for o in command if not o.startswith(("paths.", "group="))]
         self.command = self.redact(" ".join(["lifelong-ct", *shown]))
 
-    def stream(self) -> DomainIncremental:
+    def stream(self) -> Stream:
         """Indexes the hospitals."""
         on_bad = self.values["data"].get("on_bad", "error")
         extra = {} if on_bad == "error" else {"on_bad": on_bad}  # a stream of somebody else's may not know it

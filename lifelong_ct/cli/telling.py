@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.errors import LifelongCTError, Refused
 from lifelong_ct.core.identity import Redactor
 
 PATH_ARGUMENTS = ("from", "in", "out", "old", "new", "verify.json")
@@ -29,7 +29,8 @@ def told(
     if isinstance(error, LifelongCTError):
         parts = redact(error.what), place_of(error.where, redact), redact(error.fix)
         removed = parts != (error.what, error.where, error.fix)
-        shown = LifelongCTError(*parts[:2], parts[2] + (hint if removed else ""))
+        kind = Refused if isinstance(error, Refused) else LifelongCTError
+        shown = kind(*parts[:2], parts[2] + (hint if removed else ""))
         shown.exit_code = error.exit_code
         return shown
     bug = LifelongCTError(

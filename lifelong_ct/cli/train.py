@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lifelong_ct.cli import compose, privacy
-from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.errors import LifelongCTError, Refused
 from lifelong_ct.reporting.text import shown_path
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 def main(args: Sequence[str]) -> int:
-    """Trains; 0 where everything ended well."""
+    """Trains; 0 where everything ended well. A method that does not allow a scenario is an error for a single run, and
+    an answer in a sweep: its reason stands in the run's results and in the comparison."""
     request = compose.parse(args)
     if request.print_only:
         print(OmegaConf.to_yaml(compose.compose(request)), end="")
@@ -76,13 +77,14 @@ def _train(blueprint: Blueprint) -> dict[str, Any]:
         options = blueprint.options()
         run = Run(options, reporters)
     except Exception as error:
-        reporters.event("run_ended", **_failure(blueprint, error))
-        reporters.close("failed")
+        status = "refused" if isinstance(error, Refused) else "failed"
+        reporters.event("run_ended", **_failure(blueprint, error, status))
+        reporters.close(status)
         raise
     return run.execute()
 
 
-def _failure(blueprint: Blueprint, error: Exception) -> dict[str, Any]:
+def _failure(blueprint: Blueprint, error: Exception, status: str) -> dict[str, Any]:
     """The last event of a run that never began."""
     text = blueprint.redact(str(error) if isinstance(error, LifelongCTError) else repr(error))
     run = {
@@ -94,8 +96,8 @@ def _failure(blueprint: Blueprint, error: Exception) -> dict[str, Any]:
         "config_hash": blueprint.hash,
         "command": blueprint.command,
     }
-    results = {"schema": 1, "status": "failed", "run": run, "scores": [], "summary": {}, "error": text}
-    return {"status": "failed", "results": results, "matrix": None, "error": text}
+    results = {"schema": 1, "status": status, "run": run, "scores": [], "summary": {}, "error": text}
+    return {"status": status, "results": results, "matrix": None, "error": text}
 
 
 def _sweep(request: compose.Request) -> int:
@@ -127,7 +129,7 @@ def group_of(overrides: Sequence[str]) -> str:
 
 
 def _job(config: DictConfig, group: str) -> dict[str, str]:
-    """One job of a sweep; its failure is told and leaves the others alone."""
+    """One job of a sweep; its failure, or why it was refused, is told and leaves the others alone."""
     overrides = list(HydraConfig.get().overrides.task)
     if config.group is None:
         config.group = group
@@ -135,6 +137,7 @@ def _job(config: DictConfig, group: str) -> dict[str, str]:
         results = train(config, overrides)
         name, status = str(results["run"]["name"]), str(results["status"])
     except LifelongCTError as error:
-        print(f"error: {error}\n", file=sys.stderr)
-        name, status = _shown(overrides, config), "failed"
+        status = "refused" if isinstance(error, Refused) else "failed"
+        print(f"{'refused' if status == 'refused' else 'error'}: {error}\n", file=sys.stderr)
+        name = _shown(overrides, config)
     return {"name": name, "status": status, "runs": str(config.paths.runs)}

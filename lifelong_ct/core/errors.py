@@ -30,6 +30,11 @@ class DataError(LifelongCTError):
         self.code = code
 
 
+class Refused(LifelongCTError):
+    """A method does not allow a scenario, by what it declares. Known before anything is read; in a sweep it is an
+    answer, not a failure."""
+
+
 class LimitExceeded(LifelongCTError):
     """A byte limit would be broken. The message lists who holds what."""
 

@@ -83,16 +83,17 @@ def names(folder: Path) -> list[str]:
     return [name for name in os.listdir(folder) if name[0] != "."]
 
 
-def head(path: Path, nbytes: int) -> bytes:
-    """The first bytes of a file; from a server no more than these where it can serve a part.
+def head(path: Path, nbytes: int, start: int = 0) -> bytes:
+    """The first bytes of a file, or those from `start` on; from a server no more than these where it can serve a part.
 
     Raises:
         OSError: it cannot be read.
     """
     if is_remote(path):
         with _as_oserror():
-            return bytes(_filesystem(path).cat_file(_inside(path), start=0, end=nbytes))[:nbytes]
+            return bytes(_filesystem(path).cat_file(_inside(path), start=start, end=start + nbytes))[:nbytes]
     with open(path, "rb") as file:
+        file.seek(start)
         return file.read(nbytes)
 
 

@@ -27,7 +27,7 @@ class Reporter(Protocol):
         """One event; `lifelong_ct.training.telling` documents names and fields."""
 
     def close(self, status: str) -> None:
-        """The run ended: finished, stopped or failed."""
+        """The run ended: finished, stopped, failed or refused."""
 
 
 @dataclass

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import write_text
 from lifelong_ct.core.types import EvaluationRow
+from lifelong_ct.evaluation.tasks import Task, seen_after
 from lifelong_ct.evaluation.transfer import Summary, summarise
 
 MEAN = "mean"
@@ -99,8 +100,7 @@ class ResultMatrix:
         """
         if organ is not None:
             return _mean(self.cases(after, hospital, organ, metric).values())
-        means = (self.value(after, hospital, name, metric) for name in self.organs)
-        return _mean(mean for mean in means if mean is not None)
+        return self._mean_over(after, hospital, None, metric)
 
     def table(
         self, metric: str = "dice", organ: str | None = None
@@ -113,20 +113,52 @@ class ResultMatrix:
         """
         hospitals = self.hospitals
         values = [[self.value(i, h, organ, metric) for h in hospitals] for i in range(self.last + 1)]
-        numbers = [[math.nan if v is None else v for v in row] for row in values]
-        return np.array(numbers, dtype=np.float64).reshape(self.last + 1, len(hospitals)), hospitals
+        return _numbers(values, len(hospitals)), hospitals
 
-    def summary(self, trained: Sequence[str], metric: str = "dice") -> Summary:
+    def task_value(
+        self, after: int, task: Task, seen: frozenset[str] | None = None, metric: str = "dice"
+    ) -> float | None:
+        """Score of a task: the mean over its hospitals of the mean over its organs.
+
+        Args:
+            after: experience.
+            task: hospitals and organs.
+            seen: organs that count; None for all of the task.
+            metric: name.
+
+        Returns:
+            None where nothing is defined.
+        """
+        organs = task.organs if seen is None else task.learnable(seen)
+        means = (self._mean_over(after, hospital, organs, metric) for hospital in task.hospitals)
+        return _mean(mean for mean in means if mean is not None)
+
+    def summary(self, tasks: Sequence[Task | str], metric: str = "dice") -> Summary:
         """ACC, BWT, FWT, forgetting and more; formulas in `evaluation.transfer`.
 
         Args:
-            trained: the hospital of each experience that the matrix may know, in order; one without test
-                cases has no column and is skipped.
+            tasks: what each experience that the matrix may know is scored on, in order; a name stands for a hospital
+                with all its organs. One without test cases has no column and is skipped.
             metric: one of which more is better.
         """
-        table, hospitals = self.table(metric)
-        column = {hospital: j for j, hospital in enumerate(hospitals)}
-        return summarise(table, [column.get(hospital) for hospital in trained])
+        whole = [task if isinstance(task, Task) else Task((task,)) for task in tasks]
+        table, _ = self.table(metric)
+        seen = [seen_after(whole, after) for after in range(self.last + 1)]
+        values = [
+            [self.task_value(after, task, seen[after] if after else None, metric) for task in whole]
+            for after in range(self.last + 1)
+        ]
+        untrained = [self.task_value(0, task, seen_after(whole, j), metric) for j, task in enumerate(whole)]
+        columns = range(len(whole))
+        return summarise(
+            _numbers(values, len(whole)), columns, _numbers([untrained], len(whole))[0], table[-1]
+        )
+
+    def _mean_over(
+        self, after: int, hospital: str, organs: Sequence[str] | None, metric: str
+    ) -> float | None:
+        means = (self.value(after, hospital, o, metric) for o in (self.organs if organs is None else organs))
+        return _mean(mean for mean in means if mean is not None)
 
     def to_scores(self) -> list[dict[str, Any]]:
         """The `scores` of results.json: {after, hospital, organ, metric, mean, n}.
@@ -201,6 +233,12 @@ def _rows_of(line: dict[str, str]) -> list[EvaluationRow]:
         for metric, value in line.items()
         if metric not in _KEYS
     ]
+
+
+def _numbers(rows: Sequence[Sequence[float | None]], width: int) -> npt.NDArray[np.float64]:
+    """float64 `[rows, width]`, NaN where there is none."""
+    numbers = [[math.nan if value is None else value for value in row] for row in rows]
+    return np.array(numbers, dtype=np.float64).reshape(len(rows), width)
 
 
 def _mean(values: Iterable[float]) -> float | None:

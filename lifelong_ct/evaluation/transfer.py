@@ -3,6 +3,15 @@
 R[i, h] is the score (more is better) on hospital h after experience i, row 0 before any training, NaN where
 nothing was scored; h(i) is the hospital of experience i, T the last row. Terms with a missing score are
 left out; a measure without terms is None, as most are for joint training, which has a last row only.
+
+Where classes arrive one after another, a column is not a hospital but a task (`evaluation.tasks`): the organs that are
+new in an experience, at the hospitals that can tell. An organ that nobody has annotated so far cannot be known; its
+scores stand in the matrix as what they are, those of an empty prediction, but no measure counts them:
+
+- R[i, h], i >= 1, is the mean over those organs of the task that were annotated in the experiences 1 … i, and missing
+  where there are none. So ACC of a stopped run is over what has been taught, and a task's first score is its own.
+- FWT compares both rows over the same organs, those that were annotated before experience i. With disjoint classes there
+  are none and FWT is None: a 0 would say that nothing was gained where nothing could be.
 """
 
 from __future__ import annotations
@@ -28,19 +37,23 @@ class Summary(TypedDict):
     diagonal_mean: float | None
 
 
-def summarise(R: Matrix, columns: Columns) -> Summary:
+def summarise(
+    R: Matrix, columns: Columns, untrained: Matrix | None = None, final: Matrix | None = None
+) -> Summary:
     """All measures.
 
     Args:
         R: float64 `[T+1, H]`.
         columns: for experience 1, 2, …, the column of its hospital, None where that has no test cases.
+        untrained: `[H]`, what FWT starts from; R[0] where None.
+        final: `[…]`, last scores on all hospitals, the unseen ones too; R[T] where None.
     """
     return {
         "acc": accuracy(R, columns),
         "bwt": backward_transfer(R, columns),
-        "fwt": forward_transfer(R, columns),
+        "fwt": forward_transfer(R, columns, untrained),
         "forgetting": forgetting(R, columns),
-        "final_mean": mean_defined(R[-1]),
+        "final_mean": mean_defined(R[-1] if final is None else final),
         "diagonal_mean": mean_defined(R[i, h] for i, h in _experiences(R, columns)),
     }
 
@@ -55,9 +68,10 @@ def backward_transfer(R: Matrix, columns: Columns) -> float | None:
     return mean_defined(R[-1, h] - R[i, h] for i, h in _experiences(R, columns) if i < _last(R))
 
 
-def forward_transfer(R: Matrix, columns: Columns) -> float | None:
+def forward_transfer(R: Matrix, columns: Columns, untrained: Matrix | None = None) -> float | None:
     """FWT: mean over i > 1 of R[i−1, h(i)] − R[0, h(i)] (ibid., eq. 4; the baseline is the untrained row)."""
-    return mean_defined(R[i - 1, h] - R[0, h] for i, h in _experiences(R, columns) if i > 1)
+    start = R[0] if untrained is None else untrained
+    return mean_defined(R[i - 1, h] - start[h] for i, h in _experiences(R, columns) if i > 1)
 
 
 def forgetting(R: Matrix, columns: Columns) -> float | None:

@@ -128,7 +128,8 @@ class Console:
             for line in summary_lines(results, matrix):
                 self._say(line)
         if status != "finished":
-            self._say(f"the run {'was stopped' if status == 'stopped' else 'failed'}")
+            told = {"stopped": "was stopped", "refused": "was refused"}
+            self._say(f"the run {told.get(status, 'failed')}")
         if (self.folder / PAGE).exists():
             self._say(f"report  {words.shown_path(self.folder / PAGE, self._rich.is_terminal)}")
 

@@ -45,7 +45,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """running, finished, stopped or failed."""
+        """running, finished, stopped, failed, or refused: the method does not allow the scenario."""
         return str(self.results.get("status"))
 
     @property

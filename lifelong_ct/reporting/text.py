@@ -126,7 +126,7 @@ def sentence(results: Mapping[str, Any]) -> str:
     hospitals = results.get("hospitals") or []
     ran = {
         "finished": "learnt", "running": "is learning", "stopped": "was stopped while learning",
-        "failed": "failed while learning",
+        "failed": "failed while learning", "refused": "was refused for",
     }.get(str(results.get("status")), "learnt")  # fmt: skip
     text = (
         f"The strategy {run.get('strategy', '?')} {ran} {plural(len(hospitals), 'hospital')} of the stream "

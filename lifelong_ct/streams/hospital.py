@@ -25,6 +25,8 @@ class Hospital:
         sharing: what may be kept of it after its experience: patches, features or forbid.
         train, test: cases, with the organs that the stream learns.
         skipped: cases that cannot be used, where the user said to go on without them.
+        part: name of a part of the hospital's training cases; empty for the whole.
+        shown: training cases without a voxel of any of these organs are left out once they are read; empty for none.
     """
 
     name: str
@@ -33,6 +35,13 @@ class Hospital:
     train: tuple[Case, ...]
     test: tuple[Case, ...]
     skipped: tuple[Bad, ...] = ()
+    part: str = ""
+    shown: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Of its training cases within the stream."""
+        return f"{self.name}/{self.part}" if self.part else self.name
 
 
 def open_hospital(

@@ -105,6 +105,7 @@ class Builder:
             clip=trainer.clip,
             schedule=trainer.schedule,
             reset_optimizer=trainer.reset_optimizer,
+            boundaries=self.stream.boundaries,
             augment=trainer.augment,
             seed=self.options.seed,
             on_step=on_step,
@@ -179,7 +180,7 @@ class Builder:
             label_space=self.space,
             patch=self.stream.patch,
             exemplar_bytes=exemplars or 0,
-            sharing={h.name: h.sharing for h in self.stream.hospitals},
+            sharing=self._sharing(),
             hospitals=[row.name for row in self.rounds],
             new_model=self.model,
             channels=self.stream.channels,
@@ -187,6 +188,12 @@ class Builder:
         for plugin in self.plugins:
             plugin.bind(context)
         return self.plugins
+
+    def _sharing(self) -> dict[str, str]:
+        """Of each hospital, and of each experience that has another name or cases of several hospitals: there the
+        strictest counts for all."""
+        found = {hospital.name: hospital.sharing for hospital in self.stream.hospitals}
+        return {**found, **{e.name: e.sharing for e in self.stream.experiences}}
 
     def _cache_bytes(self, evaluation: int) -> tuple[int, int]:
         """Of this process, and of all reader processes together: evaluation and the strategy read little.

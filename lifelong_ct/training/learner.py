@@ -6,6 +6,7 @@ import math
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -55,6 +56,8 @@ class Learner(SupervisedTemplate):
         clip: largest norm of the gradient, None for no clipping.
         schedule: constant or poly, (1 - t)^0.9 within an experience.
         reset_optimizer: a new optimizer for each experience.
+        boundaries: whether the plugins hear where an experience begins and ends. Without, only their hooks around
+            iterations fire: those around training, experiences and epochs would tell.
         augment: applied to patches on the device.
         seed: of the run.
         on_step: told every optimizer step.
@@ -63,6 +66,8 @@ class Learner(SupervisedTemplate):
         micro_step: number of the micro-batch within the optimizer step.
         mb_cases: content digests of the micro-batch's cases.
     """
+
+    plugins: list[Any]
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class Learner(SupervisedTemplate):
         clip: float | None = None,
         schedule: str = "poly",
         reset_optimizer: bool = True,
+        boundaries: bool = True,
         augment: Augment | None = None,
         seed: int = 0,
         on_step: Callable[[StepReport], None] = lambda report: None,
@@ -101,6 +107,7 @@ class Learner(SupervisedTemplate):
         self._make_optimizer, self._width = optimizer, width
         self.accumulate, self.amp, self.clip, self.schedule = accumulate, AMP_TYPES[amp], clip, schedule
         self.reset_optimizer, self.augment, self.seed, self.on_step = reset_optimizer, augment, seed, on_step
+        self._deaf = [] if boundaries else list(plugins)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == "fp16")
         self.source: PatchSource | None = None
         self.steps, self.micro_step = 0, 0
@@ -139,6 +146,40 @@ class Learner(SupervisedTemplate):
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """The source takes the place of Avalanche's loader."""
         self.dataloader = []
+
+    def _before_training(self, **kwargs: Any) -> None:
+        with self._within():
+            super()._before_training(**kwargs)
+
+    def _before_training_exp(self, **kwargs: Any) -> None:
+        with self._within():
+            super()._before_training_exp(**kwargs)
+
+    def _before_training_epoch(self, **kwargs: Any) -> None:
+        with self._within():
+            super()._before_training_epoch(**kwargs)
+
+    def _after_training_epoch(self, **kwargs: Any) -> None:
+        with self._within():
+            super()._after_training_epoch(**kwargs)
+
+    def _after_training_exp(self, **kwargs: Any) -> None:
+        with self._within():
+            super()._after_training_exp(**kwargs)
+
+    def _after_training(self, **kwargs: Any) -> None:
+        with self._within():
+            super()._after_training(**kwargs)
+
+    @contextmanager
+    def _within(self) -> Iterator[None]:
+        """At a boundary: nobody hears of it who should not. Avalanche's clock always does."""
+        everybody = self.plugins
+        self.plugins = [p for p in everybody if not any(p is deaf for deaf in self._deaf)]
+        try:
+            yield
+        finally:
+            self.plugins = everybody
 
     def training_epoch(self, **kwargs: Any) -> None:
         """All optimizer steps of one experience."""

@@ -21,7 +21,7 @@ from lifelong_ct.data.loading.budget import checked_kind
 from lifelong_ct.data.sampling import SamplingPolicy, make_schedule
 from lifelong_ct.data.sampling.policy import checked_share
 from lifelong_ct.evaluation.cases import Metric
-from lifelong_ct.streams.domain_incremental import DomainIncremental
+from lifelong_ct.streams.base import Stream
 from lifelong_ct.training.augment import Augment
 
 
@@ -198,7 +198,7 @@ class RunOptions:
 
     strategy: str
     seed: int
-    stream: DomainIncremental
+    stream: Stream
     requires: Requires
     new_model: Callable[[], nn.Module]
     new_loss: Callable[[LabelSpace], nn.Module]

@@ -18,7 +18,7 @@ from lifelong_ct.core.units import format_bytes
 from lifelong_ct.data import readers
 from lifelong_ct.data.loading.budget import CACHES, DECODING, QUEUE, needs
 from lifelong_ct.data.readers.options import Shapes
-from lifelong_ct.streams.domain_incremental import DomainIncremental
+from lifelong_ct.streams.base import Stream
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.spacing import run_spacing
@@ -79,7 +79,8 @@ def demands(
     )
     caches = [Demand("ram", CACHES, reading[CACHES], "the smallest that serve")] if CACHES in reading else []
     keep = options.trainer.keep_checkpoints + 1
-    at_once = [options.stream.hospitals] if options.data.keep == "all" else groups
+    everything = [h for experience in options.stream.experiences for h in experience.hospitals]
+    at_once = [everything] if options.data.keep == "all" else groups
     spacing = run_spacing(options.stream, groups[0])
     volumes = max(
         sum(least_bytes(hospital, spacing, options.stream.channels) for hospital in group)
@@ -104,7 +105,7 @@ def least_bytes(hospital: Hospital, spacing: Sequence[float] | None, channels: i
     return int(voxels * voxel_bytes(channels) * LEAST_SHARE)
 
 
-def largest_evaluation(stream: DomainIncremental, spacing: Sequence[float] | None) -> int:
+def largest_evaluation(stream: Stream, spacing: Sequence[float] | None) -> int:
     """Bytes while the largest test case is scored, once every organ has been seen."""
     width, c = 1 + len(stream.label_space.organs), stream.channels
     cases = (case for hospital in stream.scored for case in hospital.test)

@@ -7,6 +7,7 @@ from typing import Any
 
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.evaluation.tasks import Task
 from lifelong_ct.training.options import RunOptions
 
 SCHEMA = 1
@@ -17,12 +18,12 @@ class Results:
 
     Args:
         options: of the run.
-        trained: the hospital of each round, in order.
+        tasks: what each experience is scored on, in order; a hospital's name stands for all of its organs.
         ledger: limits and peaks.
     """
 
-    def __init__(self, options: RunOptions, trained: Sequence[str], ledger: Ledger) -> None:
-        self.options, self.trained, self.ledger = options, list(trained), ledger
+    def __init__(self, options: RunOptions, tasks: Sequence[Task | str], ledger: Ledger) -> None:
+        self.options, self.tasks, self.ledger = options, list(tasks), ledger
         self.matrix = ResultMatrix()
         self.experiences: list[dict[str, Any]] = []
         self.seconds = {"reading": 0.0, "training": 0.0, "evaluation": 0.0}
@@ -39,9 +40,13 @@ class Results:
             "hospitals": [hospital.name for hospital in stream.hospitals],
             "unseen": [hospital.name for hospital in stream.unseen],
             "organs": list(stream.label_space.organs),
+            "tasks": [
+                {"name": e.name, "hospitals": list(e.task.hospitals), "organs": _listed(e.task.organs)}
+                for e in stream.experiences
+            ],
             "experiences": self.experiences,
             "scores": self.matrix.to_scores(),
-            "summary": dict(self.matrix.summary(self.trained)),
+            "summary": dict(self.matrix.summary(self.tasks)),
             "memory": self.memory(),
             "seconds": {**self.seconds, "total": sum(self.seconds.values())},
             "skipped": self.skipped(),
@@ -106,3 +111,7 @@ class Results:
         self.seconds = dict(state["seconds"])
         self._peaks = {kind: dict(row) for kind, row in state["memory"].items()}
         self.anonymous_peak = state["anonymous_peak"]
+
+
+def _listed(organs: Sequence[str] | None) -> list[str] | None:
+    return None if organs is None else list(organs)

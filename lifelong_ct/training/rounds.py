@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.errors import LifelongCTError, Refused
 from lifelong_ct.streams.hospital import Hospital
+from lifelong_ct.streams.parts import Experience, merged
 from lifelong_ct.training.options import RunOptions
 
 
@@ -29,30 +30,59 @@ def rounds(options: RunOptions) -> list[Round]:
     the steps follow from the cases, see `one_pass_steps`.
 
     Raises:
-        LifelongCTError: one pass with a strategy that reads cases again, or without whole steps.
+        Refused: the strategy does not allow the scenario.
+        LifelongCTError: one pass without whole steps.
     """
-    hospitals, steps, needs = options.stream.hospitals, options.trainer.steps, options.requires
+    arriving, steps, needs = options.stream.experiences, options.trainer.steps, options.requires
     if not needs.past_data:
-        listed = [Round(i, h.name, (h,), steps) for i, h in enumerate(hospitals, start=1)]
+        listed = [Round(i, e.name, e.hospitals, steps) for i, e in enumerate(arriving, start=1)]
     else:
-        listed = [
-            Round(i, f"{hospitals[0].name} … {h.name}" if i > 1 else h.name, tuple(hospitals[:i]), steps * i)
-            for i, h in enumerate(hospitals, start=1)
-        ]
+        listed = [_with_past(arriving[:i], steps * i) for i in range(1, len(arriving) + 1)]
         listed = listed[-1:] if needs.reinitialise else listed
+    refuse(options, listed)
     if options.data.schedule != "one_pass":
         return listed
-    if needs.past_data and len(listed) > 1:
-        raise LifelongCTError(
-            f"strategy={options.strategy} trains on past hospitals again, one_pass reads each case once",
-            "data.schedule",
-            "use data.schedule=epochs, or a strategy without requires.past_data",
-        )
     counts = [sum(len(hospital.train) for hospital in row.hospitals) for row in listed]
     return [
         Round(row.after, row.name, row.hospitals, one_pass_steps(options, count, counts))
         for row, count in zip(listed, counts, strict=True)
     ]
+
+
+def refuse(options: RunOptions, listed: Sequence[Round]) -> None:
+    """Looks whether the strategy allows the scenario.
+
+    Raises:
+        Refused: it must be told where experiences end and the stream does not tell, or it reads cases again and they are
+            shown once.
+    """
+    needs, named = options.requires, f"strategy={options.strategy}"
+    if needs.past_data and options.data.schedule == "one_pass" and len(listed) > 1:
+        raise Refused(
+            f"{named} trains on past hospitals again, one_pass reads each case once",
+            "data.schedule",
+            "use data.schedule=epochs, or a strategy without requires.past_data",
+        )
+    renewed = needs.reinitialise and len(listed) > 1
+    if (needs.boundaries or renewed) and not options.stream.boundaries:
+        does = (
+            "must be told where an experience ends"
+            if needs.boundaries
+            else "begins anew with each experience"
+        )
+        raise Refused(
+            f"{named} {does}, the stream {options.stream.name} does not tell",
+            "strategy.requires, stream.boundaries",
+            "use a strategy with boundaries: false (naive, replay, joint), or a stream with boundaries: true",
+        )
+
+
+def _with_past(arrived: Sequence[Experience], steps: int) -> Round:
+    """Trains on all that has arrived; a case that came several times is there once, with all its annotations."""
+    first, last = arrived[0], arrived[-1]
+    name = f"{first.name} … {last.name}" if len(arrived) > 1 else first.name
+    hospitals = merged(hospital for experience in arrived for hospital in experience.hospitals)
+    return Round(len(arrived), name, hospitals, steps)
 
 
 def one_pass_steps(options: RunOptions, cases: int, others: Sequence[int] = ()) -> int:

@@ -47,7 +47,7 @@ class Run:
         self.rounds = rounds(options)
         self.stream, self.space = options.stream, options.stream.label_space
         self.ledger = Ledger(options.limits)
-        self.results = Results(options, [h.name for h in self.stream.hospitals], self.ledger)
+        self.results = Results(options, [e.task for e in self.stream.experiences], self.ledger)
         self.device = place(options.trainer.device, self.ledger.limits["gpu"])
         self.plugins: list[StrategyPlugin] = [adopt(plugin) for plugin in options.new_plugins()]
         self.builder = Builder(options, self.ledger, self.device, self.plugins, self.rounds)
@@ -71,7 +71,7 @@ class Run:
             if done == 0:
                 self._set_spacing(run_spacing(self.stream, self.rounds[0].hospitals))
             self.volumes.check_sources(
-                {h.name: h for r in self.rounds if r.after > done for h in r.hospitals}.values()
+                {h.key: h for r in self.rounds if r.after > done for h in r.hospitals}.values()
             )
             self.teller.start(self.rounds, self.plugins, done)
             status = self._rounds(done)

@@ -20,12 +20,12 @@ from lifelong_ct.data.loader import PatchDataset
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.data.volume import StoredVolume
-from lifelong_ct.streams.domain_incremental import DomainIncremental
+from lifelong_ct.streams.base import Stream
 from lifelong_ct.streams.hospital import Hospital
 
 Progress = Callable[[str, int, int], None]
 Held = dict[str, dict[str, str]]
-"""Hospital → case → key of its volume."""
+"""Hospital, or part of it → case → key of its volume."""
 
 
 class Volumes:
@@ -46,7 +46,7 @@ class Volumes:
 
     def __init__(
         self,
-        stream: DomainIncremental,
+        stream: Stream,
         store: VolumeStore,
         keep_all: bool,
         progress: Progress,
@@ -71,7 +71,7 @@ class Volumes:
             DataError: a case cannot be used.
             LimitExceeded: they do not fit, whatever is evicted.
         """
-        names = [hospital.name for hospital in hospitals]
+        names = [hospital.key for hospital in hospitals]
         if names != self._names:
             for volume in self._open:
                 self.store.cache.drop(volume.key)
@@ -81,8 +81,15 @@ class Volumes:
             for hospital in hospitals:
                 with self.store.cache_lent():
                     volumes = self._ingest(hospital, self.spacing, room).every(hospital.train)
-                self._train[hospital.name] = _keys(hospital.train, volumes)
-                opened += volumes
+                self._train[hospital.key] = _keys(hospital.train, volumes)
+                opened += [volume for volume in volumes if _shows(volume, hospital.shown)]
+            if not opened:
+                raise DataError(
+                    "no training case has a voxel of what it should teach",
+                    f"hospitals {', '.join(names)}",
+                    "give the experience cases that show its organs",
+                    "empty-label",
+                )
             self._names, self._open = names, opened
         return self._open
 
@@ -176,8 +183,14 @@ def _keys(cases: Sequence[Case], volumes: Sequence[StoredVolume | None]) -> dict
     return {case.id: volume.key for case, volume in found if volume is not None}
 
 
+def _shows(volume: StoredVolume, organs: Sequence[str]) -> bool:
+    """Whether there is a voxel of one of the organs, where there should be one."""
+    return not organs or any(volume.count(organ) for organ in volume.organs if organ in organs)
+
+
 class ExperiencePatches(Dataset[Any]):
-    """What a stock plugin sees of an experience: item i is a patch of its i-th case, opened when asked for.
+    """What a stock plugin sees of an experience: item i is a patch of its i-th case, opened when asked for. Where
+    cases were left out once they were read, the first ones come again.
 
     Args:
         count: number of cases.
@@ -204,4 +217,5 @@ class ExperiencePatches(Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         if not 0 <= index < self._count:
             raise IndexError(index)
-        return self._make(self._volumes())[index]
+        opened = self._volumes()
+        return self._make(opened)[index % len(opened)]

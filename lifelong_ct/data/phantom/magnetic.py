@@ -72,7 +72,9 @@ def spin_echo(sequence: str, t1: float, t2: float, density: float) -> float:
     """
     if sequence not in SEQUENCES:
         raise LifelongCTError(
-            f"no sequence {sequence!r}", "phantom sequence", f"use one of {', '.join(SEQUENCES)}, or null for CT"
+            f"no sequence {sequence!r}",
+            "phantom sequence",
+            f"use one of {', '.join(SEQUENCES)}, or null for CT",
         )
     tr, te = SEQUENCES[sequence]
     return float(FULL * density * (1.0 - np.exp(-tr / t1)) * np.exp(-te / t2))
