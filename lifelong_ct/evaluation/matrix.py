@@ -142,16 +142,19 @@ class ResultMatrix:
             metric: one of which more is better.
         """
         whole = [task if isinstance(task, Task) else Task((task,)) for task in tasks]
-        table, _ = self.table(metric)
         seen = [seen_after(whole, after) for after in range(self.last + 1)]
         values = [
             [self.task_value(after, task, seen[after] if after else None, metric) for task in whole]
             for after in range(self.last + 1)
         ]
         untrained = [self.task_value(0, task, seen_after(whole, j), metric) for j, task in enumerate(whole)]
-        columns = range(len(whole))
+        taught = None if any(task.organs is None for task in whole) else tuple(sorted(seen[-1]))
+        final = [self._mean_over(self.last, hospital, taught, metric) for hospital in self.hospitals]
         return summarise(
-            _numbers(values, len(whole)), columns, _numbers([untrained], len(whole))[0], table[-1]
+            _numbers(values, len(whole)),
+            range(len(whole)),
+            _numbers([untrained], len(whole))[0],
+            _numbers([final], len(final))[0],
         )
 
     def _mean_over(

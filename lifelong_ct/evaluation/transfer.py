@@ -9,7 +9,8 @@ new in an experience, at the hospitals that can tell. An organ that nobody has a
 scores stand in the matrix as what they are, those of an empty prediction, but no measure counts them:
 
 - R[i, h], i >= 1, is the mean over those organs of the task that were annotated in the experiences 1 … i, and missing
-  where there are none. So ACC of a stopped run is over what has been taught, and a task's first score is its own.
+  where there are none. So ACC and the final mean of a stopped
+  run are over what has been taught, and a task's first score is its own.
 - FWT compares both rows over the same organs, those that were annotated before experience i. With disjoint classes there
   are none and FWT is None: a 0 would say that nothing was gained where nothing could be.
 """

@@ -62,19 +62,30 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows that learnt the same hospitals in the same order."""
+    """Rows that learnt the same in the same order.
+
+    Attributes:
+        stream: its name.
+        hospitals, unseen: trained on or not.
+        learnt: names of the experiences.
+        rows: one per method.
+    """
 
     stream: str
     hospitals: tuple[str, ...]
     unseen: tuple[str, ...]
+    learnt: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
 def compare(runs: Iterable[Run]) -> list[Section]:
     """Groups runs by stream, then by everything but the seed; the order is that of their names."""
-    streams: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[Run]] = defaultdict(list)
+    streams: dict[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]], list[Run]] = defaultdict(
+        list
+    )
     for run in sorted(runs, key=lambda run: run.path.name):
-        streams[str(run.info.get("stream")), tuple(run.trained), tuple(run.unseen)].append(run)
+        key = str(run.info.get("stream")), tuple(run.trained), tuple(run.unseen), tuple(run.tasks)
+        streams[key].append(run)
     return [Section(*key, rows=tuple(comparison(members))) for key, members in streams.items()]
 
 

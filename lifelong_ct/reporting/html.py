@@ -36,7 +36,7 @@ ALT = {
     "memory": "Memory at its peak beside the limit of each kind",
     "final": "Mean Dice at the end per strategy",
     "forgetting": "Backward transfer and forgetting per strategy",
-    "learning": "Mean Dice on the hospitals met so far",
+    "learning": "Mean Dice on what was met so far",
     "bytes": "Dice at the end over the bytes of stored exemplars",
 }
 LOWEST = 8

@@ -13,6 +13,7 @@ import yaml
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import read_json, unwritable, write_json, write_text
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.evaluation.tasks import Task
 from lifelong_ct.reporting.text import duration, measure, number
 from lifelong_ct.reporting.train_log import TrainLog, TrainStep, read_train_csv
 
@@ -50,13 +51,25 @@ class Run:
 
     @property
     def trained(self) -> list[str]:
-        """Hospitals in the order of training."""
+        """Hospitals that are trained on, in the order of the stream."""
         return list(self.results.get("hospitals") or [])
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """Name of each experience → what it is scored on, in order; a hospital each in runs that do not say."""
+        told = self.results.get("tasks") or [{"name": name, "hospitals": [name]} for name in self.trained]
+        return {
+            str(task["name"]): Task(tuple(task["hospitals"]), _organs(task.get("organs"))) for task in told
+        }
 
     @property
     def unseen(self) -> list[str]:
         """Hospitals that are scored, never trained on."""
         return list(self.results.get("unseen") or [])
+
+
+def _organs(organs: list[str] | None) -> tuple[str, ...] | None:
+    return None if organs is None else tuple(organs)
 
 
 def read_run(path: Path) -> Run:

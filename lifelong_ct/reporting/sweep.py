@@ -14,7 +14,17 @@ from lifelong_ct.reporting.comparison import COLUMNS, Row, Section, Spread, comp
 from lifelong_ct.reporting.html import heat_table, render, write_figures, write_run_page
 from lifelong_ct.reporting.run_folder import FIGURES, PAGE, RESULTS, Run, read_run
 from lifelong_ct.reporting.sweep_figures import sweep_figures
-from lifelong_ct.reporting.text import MEANINGS, MEASURES, caveats, duration, measure, number, plural, size
+from lifelong_ct.reporting.text import (
+    MEANINGS,
+    MEASURES,
+    arrived,
+    caveats,
+    duration,
+    measure,
+    number,
+    plural,
+    size,
+)
 
 REPORT = "report"
 HEADS = {**MEASURES, "exemplar_bytes": "exemplars", "seconds": "time"}
@@ -94,7 +104,7 @@ def sentence(section: Section) -> str:
     seeds = max(len(row.runs) for row in section.rows)
     text = (
         f"{plural(len(section.rows), 'strategy')} learnt "
-        f"{plural(len(section.hospitals), 'hospital')} of the stream {section.stream}, "
+        f"{arrived(section.hospitals, section.learnt)} of the stream {section.stream}, "
         f"{'up to ' if len({len(r.runs) for r in section.rows}) > 1 else ''}{plural(seeds, 'seed')} each."
     )
     rows = [row for row in section.rows if not row.at_once and row.spreads["acc"].mean is not None]
@@ -182,7 +192,7 @@ def _reason(run: Run) -> str:
     if run.results.get("error"):
         return str(run.results["error"])
     done = len(run.results.get("experiences") or ())
-    return f"{done} of {plural(len(run.trained), 'experience')} done; the same command goes on"
+    return f"{done} of {plural(len(run.tasks), 'experience')} done; the same command goes on"
 
 
 def _is_old(run: Run) -> bool:

@@ -27,7 +27,7 @@ def sweep_figures(section: Section) -> dict[str, Figure]:
     forgetful = [row for row in rows if row.spreads["bwt"].mean is not None]
     if forgetful:
         figures["forgetting"] = forgetting_bars(forgetful)
-        figures["learning"] = learning_curves(rows, section.hospitals)
+        figures["learning"] = learning_curves(rows)
     if any(row.spreads["exemplar_bytes"].mean for row in rows):
         figures["bytes"] = score_against_bytes(rows)
     return figures
@@ -74,15 +74,15 @@ def forgetting_bars(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def learning_curves(rows: Sequence[Row], hospitals: Sequence[str]) -> Figure:
-    """After each experience, the mean score on the hospitals met so far; the band is one standard deviation."""
+def learning_curves(rows: Sequence[Row]) -> Figure:
+    """After each experience, the mean score on what was met so far; the band is one standard deviation."""
     with new_axes(7.5, 3.4) as (figure, (axes,)):
         for index, row in enumerate(rows):
             style = line_style(index)
             if row.at_once:
                 _upper_bound(axes, row)
                 continue
-            curves = np.array([met_so_far(run, hospitals) for run in row.runs], dtype=np.float64)
+            curves = np.array([met_so_far(run) for run in row.runs], dtype=np.float64)
             x, mean_line = np.arange(1, curves.shape[1] + 1), curves.mean(axis=0)
             axes.plot(x, mean_line, linewidth=2, markersize=5, label=_name(row), **style)
             if len(curves) > 1:
@@ -92,7 +92,7 @@ def learning_curves(rows: Sequence[Row], hospitals: Sequence[str]) -> Figure:
                 )
         axes.set(ylim=(0, 1.02), xlabel="after experience", ylabel="Dice")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_title("Mean Dice on the hospitals met so far")
+        axes.set_title("Mean Dice on what was met so far")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -116,11 +116,12 @@ def score_against_bytes(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def met_so_far(run: Run, hospitals: Sequence[str]) -> list[float]:
-    """For i = 1 … T, the mean over the first i hospitals of R[i, ·]; NaN where nothing was scored."""
+def met_so_far(run: Run) -> list[float]:
+    """For i = 1 … T, the mean over the first i experiences of their own scores in row i; NaN where there is none."""
+    tasks = list(run.tasks.values())
     means = (
-        mean_defined(_or_nan(run.matrix.value(after, name)) for name in hospitals[:after])
-        for after in range(1, len(hospitals) + 1)
+        mean_defined(_or_nan(run.matrix.task_value(after, task)) for task in tasks[:after])
+        for after in range(1, len(tasks) + 1)
     )
     return [_or_nan(mean) for mean in means]
 

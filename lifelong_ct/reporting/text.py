@@ -97,6 +97,12 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word if count == 1 else many}"
 
 
+def arrived(hospitals: Sequence[str], learnt: Sequence[str]) -> str:
+    """`3 hospitals`, or `4 experiences` where they are something else than a hospital each."""
+    whole = list(hospitals) == list(learnt) or not learnt
+    return plural(len(hospitals), "hospital") if whole else plural(len(learnt), "experience")
+
+
 def caveats(run: Mapping[str, Any]) -> list[str]:
     """What must be read beside the numbers of a run (`run` of results.json)."""
     kinds = list(run.get("label_kinds") or [])
@@ -128,8 +134,9 @@ def sentence(results: Mapping[str, Any]) -> str:
         "finished": "learnt", "running": "is learning", "stopped": "was stopped while learning",
         "failed": "failed while learning", "refused": "was refused for",
     }.get(str(results.get("status")), "learnt")  # fmt: skip
+    learnt = [str(task["name"]) for task in results.get("tasks") or ()]
     text = (
-        f"The strategy {run.get('strategy', '?')} {ran} {plural(len(hospitals), 'hospital')} of the stream "
+        f"The strategy {run.get('strategy', '?')} {ran} {arrived(hospitals, learnt)} of the stream "
         f"{run.get('stream', '?')}, seed {run.get('seed', '?')}."
     )
     if summary.get("acc") is None:
