@@ -28,6 +28,7 @@ from lifelong_ct.data.ingest import Ingest
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.reporting.text import duration
 from lifelong_ct.streams.hospital import Hospital
+from lifelong_ct.training.rounds import rounds
 from lifelong_ct.training.spacing import first_hospitals, run_spacing
 
 FLAG = "--rehash"
@@ -73,6 +74,7 @@ class Filling:
         options = blueprint.options()
         self._name, self._rehash = options.identity.of, rehash
         self._stream, self._workers = options.stream, options.data.ingesters
+        self._arriving = {hospital.key: hospital for row in rounds(options) for hospital in row.hospitals}
         self._spacing = run_spacing(self._stream, first_hospitals(self._stream, options.requires))
         ledger = Ledger({kind: options.limits.get(kind) for kind in ("disk", "ram")})
         self._store = VolumeStore(options.store, ledger, 0)
@@ -101,19 +103,18 @@ class Filling:
 
     def _fill(self, split: str) -> int:
         """Bytes of the split's volumes."""
-        hospitals = self._stream.hospitals if split == "train" else self._stream.scored
-        cases = {hospital.name: getattr(hospital, split) for hospital in hospitals}
-        task = self._bar.add_task(split, total=sum(map(len, cases.values())))
+        hospitals = list(self._arriving.values()) if split == "train" else self._stream.scored
+        task = self._bar.add_task(split, total=sum(len(getattr(hospital, split)) for hospital in hospitals))
         before, done = self._store.nbytes, 0
         for hospital in hospitals:
             self._hospital(hospital, split, task, done)
-            done += len(cases[hospital.name])
+            done += len(getattr(hospital, split))
             give_back()
         return self._store.nbytes - before
 
     def _hospital(self, hospital: Hospital, split: str, task: TaskID, done: int) -> None:
         cases, began, before = getattr(hospital, split), time.monotonic(), self._store.written
-        self._bar.update(task, description=f"{hospital.name}, {split}")
+        self._bar.update(task, description=f"{hospital.key}, {split}")
         ingest = Ingest(
             hospital.layout,
             self._store,
@@ -138,7 +139,7 @@ class Filling:
             seconds, new = time.monotonic() - began, self._store.written - before
             speed = rate(len(cases) / max(seconds, 1e-3))
             self._say(
-                f"{hospital.name}: {len(cases)} {split} cases in {duration(seconds)} ({speed}), "
+                f"{hospital.key}: {len(cases)} {split} cases in {duration(seconds)} ({speed}), "
                 f"{format_bytes(new)} written"
             )
 

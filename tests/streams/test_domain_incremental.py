@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.types import RawCase
+from lifelong_ct.evaluation.tasks import Task
 from lifelong_ct.streams.domain_incremental import DomainIncremental
 
 HERE = f"{__name__}:ListedLayout"
@@ -76,6 +77,29 @@ def test_a_mapping_of_hospitals_is_named_by_its_keys_and_defaults_fill_in():
 def test_order_and_first():
     assert names(stream(entry("a"), entry("b"), order=["b", "a"]).hospitals) == ["b", "a"]
     assert names(stream(entry("a"), entry("b"), first=5).hospitals) == ["a", "b", "a_2", "b_2", "a_3"]
+
+
+def test_a_number_is_the_key_of_an_order_of_places_not_of_names():
+    """Other names in the same places come in the same order; all orders of three come up."""
+    orders = [names(stream(*map(entry, "abc"), order=key).hospitals) for key in range(40)]
+    renamed = [names(stream(*map(entry, "zyx"), order=key).hospitals) for key in range(40)]
+    turn = {"a": "z", "b": "y", "c": "x"}
+    assert [[turn[name] for name in order] for order in orders] == renamed
+    assert len(set(map(tuple, orders))) == 6
+    assert names(stream(*map(entry, "abc"), order=3).hospitals) == orders[3]
+    for wrong in (True, 1.5, "a"):
+        with pytest.raises(LifelongCTError, match="order="):
+            stream(entry("a"), order=wrong)
+
+
+def test_each_hospital_is_an_experience_that_is_scored_on_all_its_organs():
+    made = stream(entry("a"), entry("b"))
+    assert [(e.name, e.hospitals, e.task) for e in made.experiences] == [
+        (h.name, (h,), Task((h.name,))) for h in made.hospitals
+    ]
+    assert made.boundaries
+    with pytest.raises(LifelongCTError, match="boundaries="):
+        stream(entry("a"), boundaries="no")
 
 
 def test_limit_counts_per_split():

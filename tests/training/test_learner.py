@@ -80,6 +80,22 @@ def test_hooks_fire_in_avalanche_s_order_once_per_optimizer_step() -> None:
     assert recorder.seen == [(True, torch.int16)] * 4
 
 
+def test_without_boundaries_only_the_hooks_of_iterations_fire_and_the_clock_goes_on() -> None:
+    """What is left is the same training."""
+    told, deaf = Recorder(), Recorder()
+    worlds = [World(told, batch_size=1), World(deaf, batch_size=1, boundaries=False)]
+    for world in worlds:
+        world.learn(0, steps=2)
+        world.learn(1, steps=1)
+    iteration = [name for i, name in enumerate(ITERATION) if i not in (4, 5, 6)]  # one micro-batch
+    assert deaf.hooks == iteration * 3
+    assert [name for name in told.hooks if name in ITERATION] == iteration * 3
+    clocks = [vars(world.learner.clock) for world in worlds]
+    assert clocks[0] == clocks[1]
+    assert clocks[1]["train_exp_counter"] == 2
+    torch.testing.assert_close(worlds[0].weights(), worlds[1].weights(), rtol=0, atol=0)
+
+
 def test_before_backward_sees_the_undivided_loss() -> None:
     seen: list[float] = []
     keep = Does("before_backward", lambda strategy: seen.append(strategy.loss.item()))

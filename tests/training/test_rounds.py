@@ -6,8 +6,10 @@ from functools import partial
 import pytest
 import torch
 from hospitals import options, stream
+from listed import ALL, entry, given
 
-from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.errors import LifelongCTError, Refused
+from lifelong_ct.streams.class_overlap import ClassOverlap
 from lifelong_ct.training.options import DataOptions, Requires, TrainerOptions
 from lifelong_ct.training.rounds import one_pass_steps, rounds
 
@@ -36,7 +38,7 @@ def test_joint_training_passes_once_over_everything(tmp_path):
 
 
 def test_a_strategy_that_trains_on_past_hospitals_again_cannot_pass_once(tmp_path):
-    with pytest.raises(LifelongCTError, match="trains on past hospitals again") as error:
+    with pytest.raises(Refused, match="trains on past hospitals again") as error:
         rounds(made(tmp_path, requires=Requires(past_data=True)))
     assert error.value.where == "data.schedule"
     alone = rounds(made(tmp_path, requires=Requires(past_data=True), cases=(2,)))
@@ -68,3 +70,45 @@ def test_what_was_left_out_at_ingest_counts(tmp_path):
     assert one_pass_steps(opts, 6) == 9
     with pytest.raises(LifelongCTError, match="3 cases × 6 patches = 18"):
         one_pass_steps(opts, 3)
+
+
+def classes(tmp_path, requires):
+    made = ClassOverlap(
+        hospitals=[entry("a", train=[ALL, ("liver",)])],
+        classes={"one": ["liver", "spleen"], "two": ["aorta", "pancreas"]},
+        **given(),
+    )
+    return rounds(options(made, tmp_path, requires=requires))
+
+
+def test_a_round_is_an_experience(tmp_path):
+    assert [(row.name, row.hospitals[0].part) for row in classes(tmp_path, Requires())] == [
+        ("one", "one"), ("two", "two"),
+    ]  # fmt: skip
+
+
+def test_with_past_data_a_case_of_two_steps_is_there_once_with_both_annotations(tmp_path):
+    (joint,) = classes(tmp_path, JOINT)
+    assert (joint.name, joint.after, joint.steps) == ("one … two", 2, 4)
+    assert [(case.id, set(case.organs)) for case in joint.hospitals[0].train] == [
+        ("a-train-0", set(ALL)), ("a-train-1", {"liver"}),
+    ]  # fmt: skip
+    first, second = classes(tmp_path, Requires(past_data=True))
+    assert (first.name, second.hospitals[0].train) == ("one", joint.hospitals[0].train)
+
+
+def unbounded(tmp_path, requires, count=2):
+    opened = stream(*({"name": name} for name in "abc"[:count]), boundaries=False)
+    return options(opened, tmp_path, requires=requires, strategy="mine")
+
+
+def test_who_must_know_boundaries_is_refused_where_nobody_tells_them(tmp_path):
+    with pytest.raises(
+        Refused, match="strategy=mine must be told where an experience ends, the stream noise"
+    ):
+        rounds(unbounded(tmp_path, Requires(boundaries=True)))
+    with pytest.raises(Refused, match="begins anew with each experience"):
+        rounds(unbounded(tmp_path, Requires(reinitialise=True)))
+    for requires in (Requires(), JOINT, Requires(past_data=True)):
+        assert rounds(unbounded(tmp_path, requires))
+    assert rounds(options(stream({"name": "a"}), tmp_path, requires=Requires(boundaries=True)))

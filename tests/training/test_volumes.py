@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hospitals import Heard, options, stream
+from listed import entry, given
 
 from lifelong_ct.core.errors import DataError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
@@ -13,6 +14,7 @@ from lifelong_ct.data.bricks import pack
 from lifelong_ct.data.keys import volume_key
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.store import VolumeStore
+from lifelong_ct.streams.class_overlap import ClassOverlap
 from lifelong_ct.training import planner
 from lifelong_ct.training.options import DataOptions, Requires
 from lifelong_ct.training.run import Run
@@ -272,3 +274,48 @@ def test_patches_of_an_experience_are_opened_when_they_are_asked_for(tmp_path):
     x, y = data[1]
     assert x.shape == y.shape == (1, 8, 8, 8)
     assert a.layout.loads == ["a-train-0", "a-train-1"]
+
+
+def overlapping(*shown):
+    """Every case annotates both organs, and shows those of `shown`."""
+    return ClassOverlap(
+        hospitals=[entry("a", train=[("liver", "spleen")] * len(shown), shown=list(shown))],
+        classes={"one": ["liver"], "two": ["spleen"]},
+        **given(organs=["liver", "spleen"]),
+    )
+
+
+def test_a_case_without_a_voxel_of_the_step_s_organs_is_left_out(tmp_path):
+    made = overlapping(["liver", "spleen"], ["spleen"], ["liver"])
+    volumes, _, _ = opened(made, tmp_path)
+    found = [volumes.train(experience.hospitals) for experience in made.experiences]
+    assert [[volume.voxels for volume in step] for step in found] == [
+        [{"liver": 7 * 7}] * 2,
+        [{"spleen": 7 * 7}] * 2,
+    ]
+    assert found[0][0].digest != found[0][1].digest
+    data = ExperiencePatches(3, lambda: found[0], LabelSpace(["liver", "spleen"]), (8, 8, 8), (0,))
+    assert all(np.array_equal(a, b) for a, b in zip(data[2], data[0], strict=True)), "the first comes again"
+
+
+def test_a_step_that_no_case_shows_is_named(tmp_path):
+    made = overlapping(["liver"], ["liver"])
+    volumes, _, _ = opened(made, tmp_path)
+    assert len(volumes.train(made.experiences[0].hospitals)) == 2
+    with pytest.raises(DataError, match="no training case has a voxel") as error:
+        volumes.train(made.experiences[1].hospitals)
+    assert "a/two" in error.value.where
+
+
+def test_parts_of_one_hospital_are_opened_one_after_the_other_and_the_older_leaves_first(tmp_path):
+    made = overlapping(["liver", "spleen"], ["liver", "spleen"])
+    one, two = (experience.hospitals for experience in made.experiences)
+    free, _, _ = opened(made, tmp_path / "free")
+    sizes = [sum(volume.path.stat().st_size for volume in free.train(part)) for part in (one, two)]
+    volumes, store, _ = opened(made, tmp_path / "full", quota=max(sizes) + min(sizes) // 2)
+    first = [volume.key for volume in volumes.train(one)]
+    second = [volume.key for volume in volumes.train(two)]
+    assert not set(first) & set(second)
+    assert all(map(store.has, second))
+    assert not all(map(store.has, first))
+    assert [volume.key for volume in volumes.train(one)] == first
