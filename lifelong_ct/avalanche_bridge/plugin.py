@@ -21,8 +21,9 @@ class StrategyContext:
         label_space: decodes `y`.
         patch: training patch `(D, H, W)` in voxels.
         exemplar_bytes: budget of the exemplar memory, 0 for none.
-        sharing: hospital → forbid, features or patches.
-        hospitals: name of each experience's hospital, in order.
+        sharing: hospital, or experience → forbid, features or patches; an experience with cases of several hospitals has
+            what the strictest of them allows.
+        hospitals: name of each experience in order: that of its hospital, or of its step.
         new_model: builds a model like the run's, on its device, with a head of width 1.
         channels: of a patch.
     """
@@ -42,7 +43,8 @@ class StrategyPlugin(SupervisedPlugin):
     """Base class of our methods and of third parties'. Hooks are Avalanche's.
 
     `strategy.clock.train_iterations` counts optimizer steps, `strategy.clock.train_exp_counter` past
-    experiences. A plugin holds bytes that do not grow with experiences, or declares its formula in YAML.
+    experiences. In a stream with `boundaries: false` the hooks around training, experiences and epochs do not fire, and who
+    says `requires.boundaries: true` is refused. A plugin holds bytes that do not grow with experiences, or declares its formula in YAML.
     """
 
     context: StrategyContext

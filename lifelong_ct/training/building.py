@@ -11,6 +11,7 @@ from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import StockPlugin
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.seeding import derive_seed
+from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import parse_bytes
 from lifelong_ct.data.loader import PatchLoader
 from lifelong_ct.data.loading.budget import CACHES
@@ -149,11 +150,9 @@ class Builder:
             progress=progress,
         )
 
-    def source(self, row: Round, volumes: Sequence[StoredVolume]) -> PatchLoader:
-        """Training patches of a round."""
+    def source(self, row: Round, volumes: Sequence[StoredVolume], cases: Sequence[Case]) -> PatchLoader:
+        """Training patches of a round, from its volumes and their cases."""
         data, identity = self.options.data, self.options.identity
-        cases = [case for hospital in row.hospitals for case in hospital.train]
-        known = len(cases) == len(volumes)
         return PatchLoader(
             volumes,
             self.space,
@@ -169,7 +168,7 @@ class Builder:
             timeout=data.timeout,
             worker_cache=self._worker_cache,
             ledger=self.ledger,
-            names=[f"{case.hospital} {identity.of(case)}" for case in cases] if known else None,
+            names=[f"{case.hospital} {identity.of(case)}" for case in cases],
         )
 
     def _bound_plugins(self) -> list[StrategyPlugin]:

@@ -126,7 +126,8 @@ class Run:
             self.space.encode_lut(volume.organs, volume.overlaps)
         self.teller.experience(row, len(volumes))
         with self.teller.timed("training"):
-            self.learner.learn(experience, self.builder.source(row, volumes), row.steps)
+            source = self.builder.source(row, volumes, self.volumes.cases)
+            self.learner.learn(experience, source, row.steps)
         return row
 
     def _opened(self, row: Round) -> list[StoredVolume]:

@@ -40,6 +40,7 @@ class Volumes:
         name: of a case, for notes.
 
     Attributes:
+        cases: of the volumes that `train` opened last, in their order.
         spacing: mm per axis that training volumes are brought to, None for each scan's own. A run sets it where
             the stream leaves it open.
     """
@@ -57,6 +58,7 @@ class Volumes:
         self.stream, self.store, self.keep_all, self.progress = stream, store, keep_all, progress
         self.workers, self.name = workers, name
         self.spacing: Sequence[float] | None = None if isinstance(stream.spacing, str) else stream.spacing
+        self.cases: list[Case] = []
         self._train: Held = {}
         self._test: Held = {}
         self._names: list[str] = []
@@ -75,14 +77,15 @@ class Volumes:
         if names != self._names:
             for volume in self._open:
                 self.store.cache.drop(volume.key)
-            self._names, self._open = [], []
-            opened: list[StoredVolume] = []
+            self._names, self._open, self.cases = [], [], []
+            opened: list[tuple[Case, StoredVolume]] = []
             room = partial(self._room, names, True)
             for hospital in hospitals:
                 with self.store.cache_lent():
                     volumes = self._ingest(hospital, self.spacing, room).every(hospital.train)
                 self._train[hospital.key] = _keys(hospital.train, volumes)
-                opened += [volume for volume in volumes if _shows(volume, hospital.shown)]
+                found = zip(hospital.train, volumes, strict=True)
+                opened += [(case, volume) for case, volume in found if _shows(volume, hospital.shown)]
             if not opened:
                 raise DataError(
                     "no training case has a voxel of what it should teach",
@@ -90,7 +93,8 @@ class Volumes:
                     "give the experience cases that show its organs",
                     "empty-label",
                 )
-            self._names, self._open = names, opened
+            self._names, self._open = names, [volume for _, volume in opened]
+            self.cases = [case for case, _ in opened]
         return self._open
 
     def native(self, hospital: Hospital, case: Case) -> RawCase:

@@ -123,8 +123,8 @@ def test_a_reader_that_hangs_ends_the_run_with_hospital_and_pseudonym(tmp_path, 
     real = run.builder.source
     entered = []
 
-    def source(row, volumes):
-        made = real(row, volumes)
+    def source(row, volumes, cases):
+        made = real(row, volumes, cases)
         if row.name == "b":
             entered.append(stuck(volumes[0]))
             entered[0].__enter__()

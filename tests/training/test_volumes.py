@@ -289,6 +289,7 @@ def test_a_case_without_a_voxel_of_the_step_s_organs_is_left_out(tmp_path):
     made = overlapping(["liver", "spleen"], ["spleen"], ["liver"])
     volumes, _, _ = opened(made, tmp_path)
     found = [volumes.train(experience.hospitals) for experience in made.experiences]
+    assert [case.id for case in volumes.cases] == ["a-train-0", "a-train-1"]
     assert [[volume.voxels for volume in step] for step in found] == [
         [{"liver": 7 * 7}] * 2,
         [{"spleen": 7 * 7}] * 2,
