@@ -64,3 +64,15 @@ def test_drawn_streams_are_built(choice):
     stream = build(config["stream"], "stream")
     assert all(hospital.train for hospital in stream.hospitals)
     assert stream.synthetic
+    assert stream.name == choice
+    assert all(any(h.train for h in experience.hospitals) for experience in stream.experiences)
+    scored = {hospital.name for hospital in stream.scored}
+    assert all(set(experience.task.hospitals) <= scored for experience in stream.experiences)
+
+
+@pytest.mark.parametrize("choice", [name for name in options()["stream"] if name != "real_ct"])
+def test_tiny_streams_have_two_experiences_of_one_case_each(choice):
+    config = compose.plain(compose.compose(compose.Request([f"stream={choice}", "debug=tiny"])))
+    stream = build(config["stream"], "stream")
+    counts = [sum(len(h.train) for h in experience.hospitals) for experience in stream.experiences]
+    assert counts == [1, 1]

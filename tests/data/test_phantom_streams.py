@@ -19,7 +19,7 @@ def hospitals(stream):
         yield open_layout(options)
 
 
-@pytest.mark.parametrize("stream", ["phantom", "phantom_stress"])
+@pytest.mark.parametrize("stream", ["phantom", "phantom_stress", "modality"])
 def test_one_hu_interval_per_organ_stays_below_half(stream):
     for layout in hospitals(stream):
         cases = list(layout.cases())
@@ -36,7 +36,7 @@ def test_the_best_interval_by_hand():
     assert interval_dice([case], [case]) == {"liver": 1.0}
 
 
-@pytest.mark.parametrize("stream", ["phantom", "phantom_stress"])
+@pytest.mark.parametrize("stream", ["phantom", "phantom_stress", "modality"])
 def test_every_annotated_organ_is_seen_in_every_case(stream):
     for layout in hospitals(stream):
         for case in layout.cases():

@@ -73,7 +73,7 @@ def test_a_mistake_names_its_key(make, where):
 
 
 def test_defaults_are_those_of_the_configuration():
-    data = OmegaConf.to_container(OmegaConf.load(CONF / "data" / "default.yaml"))
+    data = OmegaConf.to_container(OmegaConf.load(CONF / "data" / "default.yaml"), resolve=True)
     assert DataOptions(**data) == DataOptions()
     assert set(data) == set(DataOptions.__dataclass_fields__)
     assert set(OmegaConf.load(CONF / "trainer" / "default.yaml")) == set(TrainerOptions.__dataclass_fields__)
