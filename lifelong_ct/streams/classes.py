@@ -84,7 +84,7 @@ class ClassIncremental(Stream):
         }
         self._check_steps(new)
         if self.first is not None:
-            check_first(self.first)
+            check_first(self.first, len(new), "steps")
         names = [entry["name"] for entry in ordered([{"name": name} for name in new], self.order, "step")]
         return [(name, new[name]) for name in names[: self.first]]
 

@@ -68,12 +68,16 @@ def cycled(entries: list[dict[str, Any]], first: int | None) -> list[dict[str, A
     return [e if not k else {**e, "name": f"{e['name']}_{k + 1}"} for k, e in rounds]
 
 
-def check_first(first: object) -> None:
-    """Raises:
-    LifelongCTError: no number from 1.
+def check_first(first: object, most: int | None = None, of: str = "hospitals") -> None:
+    """Looks at `stream.first`.
+
+    Raises:
+        LifelongCTError: no number from 1, or more than there are.
     """
     if not isinstance(first, int) or not whole(first) or first < 1:
-        raise LifelongCTError(f"{first} hospitals", "stream.first", "write 1 or more, or null for all")
+        raise LifelongCTError(f"{first} {of}", "stream.first", "write 1 or more, or null for all")
+    if most is not None and first > most:
+        raise LifelongCTError(f"{first} of {most} {of}", "stream.first", "list more, or write null for all")
 
 
 def whole(value: object) -> bool:

@@ -37,13 +37,7 @@ class OrganIncremental(Stream):
         chosen = ordered(entries, self.order)
         if self.first is None:
             return chosen
-        check_first(self.first)
-        if self.first > len(chosen):
-            raise LifelongCTError(
-                f"{self.first} of {len(chosen)} hospitals",
-                "stream.first",
-                "list more hospitals and protocols",
-            )
+        check_first(self.first, len(chosen))
         return chosen[: self.first]
 
     def _arrivals(self) -> list[Experience]:

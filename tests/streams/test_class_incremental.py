@@ -101,7 +101,8 @@ def test_order_and_first_are_of_the_steps_and_limit_counts_in_each(kind):
         ({"classes": {**STEPS, "four": ["kidney_left"]}}, "kidney_left"),
         ({"classes": []}, "classes="),
         ({"classes": STEPS, "order": ["five"]}, "no step 'five'"),
-        ({"classes": STEPS, "first": 0}, "0 hospitals"),
+        ({"classes": STEPS, "first": 0}, "0 steps"),
+        ({"classes": STEPS, "first": 4}, "4 of 3 steps"),
     ],
 )
 def test_mistakes(more, word):
