@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from tiny import context
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -17,7 +18,6 @@ from lifelong_ct.core.protocols import Batch
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.strategies.quadratic import QuadraticPenalty
 from lifelong_ct.training.learner import Learner
-from tiny import context
 
 FEATURES, CLASSES = 3, 3
 
@@ -74,11 +74,13 @@ class ToyLearner(Learner):
             yield batch.x, batch.y
 
 
-def trained(*plugins: Any, lr: float = 0.1, items: int = 6, steps: int = 12) -> dict[str, Tensor]:
-    """Weights after three experiences of other distributions, by plain SGD on one item at a time."""
+def trained(
+    *plugins: Any, lr: float = 0.1, items: int = 6, steps: int = 12, hospitals: int = 3
+) -> dict[str, Tensor]:
+    """Weights after experiences of other distributions, by plain SGD on one item at a time."""
     generator = torch.Generator().manual_seed(0)
     sources = []
-    for shift in (-1.0, 0.5, 2.0):
+    for shift in (-1.0, 0.5, 2.0)[:hospitals]:
         x = torch.randn(items, FEATURES, 1, 1, 1, generator=generator) + shift
         sources.append(Source(x, torch.randint(0, CLASSES, (items, 1, 1, 1, 1), generator=generator)))
     benchmark = benchmark_from_datasets(train=[AvalancheDataset([TensorDataset(s.x, s.y)]) for s in sources])
@@ -112,7 +114,9 @@ def ready(plugin: Any) -> Any:
 class Lender:
     """What importances need of a learner: a model, held-out patches, a criterion, a clock."""
 
-    def __init__(self, model: nn.Module, patches: Sequence[tuple[Tensor, Tensor]], experience: int = 0) -> None:
+    def __init__(
+        self, model: nn.Module, patches: Sequence[tuple[Tensor, Tensor]], experience: int = 0
+    ) -> None:
         self.model, self.patches, self.device = model, patches, torch.device("cpu")
         self.clock = SimpleNamespace(train_exp_counter=experience)
         self._criterion = PerVoxel()

@@ -13,6 +13,9 @@ from torch import nn
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
 from lifelong_ct.core.errors import LifelongCTError
 
+_GRIDDED = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.PReLU)
+"""Layers whose output is `[B,C,D,H,W]`; those of transformers have other orders."""
+
 
 class FrozenEncoder(StrategyPlugin):
     """A bound: what is learnt of the first hospital in the encoder stays as it is.
@@ -21,9 +24,9 @@ class FrozenEncoder(StrategyPlugin):
     section 2, compare with, here with the decoder left to learn. Running statistics of its normalisation stay too.
 
     Which parameters are the encoder is found by running the model once on a patch of zeros: those of every layer
-    that runs up to the last convolution whose output lies on the coarsest grid. So it is the way down, the bottom, what
+    that runs up to the last convolution, normalisation or activation whose output lies on the coarsest grid. So it is the way down, the bottom, what
     a skip connection passes through before it, and a projection that runs at the bottom before it is upsampled (one
-    1×1×1 convolution of SegResNet). A model whose last convolution lies on the coarsest grid has no encoder. Bytes:
+    1×1×1 convolution of SegResNet). A model whose last such layer lies on the coarsest grid has no encoder. Bytes:
     none.
 
     Args:
@@ -82,7 +85,7 @@ def encoder_parameters(model: nn.Module, x: torch.Tensor, patterns: Sequence[str
     last = max((i for i, (_, voxels) in enumerate(ran) if voxels == min(sizes)), default=-1)
     if not any(voxels for _, voxels in ran[last + 1 :]):
         raise LifelongCTError(
-            "the model has no encoder: its last convolution lies on its coarsest grid",
+            "the model has no encoder: its last layer lies on its coarsest grid",
             "model",
             "use another model, name the encoder's parameters (strategy.plugins.0.encoder), or strategy=naive",
         )
@@ -92,11 +95,11 @@ def encoder_parameters(model: nn.Module, x: torch.Tensor, patterns: Sequence[str
 
 @contextmanager
 def _watched(model: nn.Module) -> Iterator[list[tuple[nn.Module, int]]]:
-    """Collects the modules with parameters of their own as they run, and the voxels of a convolution's output."""
+    """Collects the modules with parameters of their own as they run, and the voxels of the output of `_GRIDDED`."""
     ran: list[tuple[nn.Module, int]] = []
 
     def see(module: nn.Module, inputs: Any, output: Any) -> None:
-        grid = output.shape[2:] if isinstance(module, nn.modules.conv._ConvNd) else ()
+        grid = output.shape[2:] if isinstance(module, _GRIDDED) else ()
         ran.append((module, grid.numel() if grid else 0))
 
     own = [m for m in model.modules() if next(m.parameters(recurse=False), None) is not None]

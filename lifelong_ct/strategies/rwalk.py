@@ -107,7 +107,9 @@ class RWalk(QuadraticPenalty):
         self.path, self._started, self._gained = None, {}, {}
         self.context.ledger.release("gpu", "RWalk path")
         fisher_unit, score_unit = _largest(self.fisher), _largest(self.score)
-        omega = {name: self.fisher[name] / fisher_unit + self.score[name] / score_unit for name in self.fisher}
+        omega = {
+            name: self.fisher[name] / fisher_unit + self.score[name] / score_unit for name in self.fisher
+        }
         self.consolidate(strategy.model, omega)
 
     @torch.no_grad()

@@ -67,9 +67,7 @@ def test_expectation_of_the_squared_score_over_all_labels_is_the_mean_informatio
         p = model(x)[0, :, 0, 0].softmax(0).double()  # [C,V]
     mean = torch.zeros(3, dtype=torch.double)
     for first, second in itertools.product(range(3), repeat=2):
-        monkeypatch.setattr(
-            sensitivity, "draw", lambda p, rng, a=first, b=second: torch.tensor([[a, b, 0]])
-        )
+        monkeypatch.setattr(sensitivity, "draw", lambda p, rng, a=first, b=second: torch.tensor([[a, b, 0]]))
         model.zero_grad()
         sampled_score(model(x), codes(0, 0, IGNORE), three_classes(), generator(0)).sum().backward()
         assert model.weight.grad is not None
