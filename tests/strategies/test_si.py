@@ -117,5 +117,5 @@ def test_weights_of_two_hospitals_are_those_of_avalanche_without_its_alias(
     "wrong", [{"si_lambda": -1}, {"si_lambda": 1, "damping": 0}, {"si_lambda": math.inf}]
 )
 def test_wrong_arguments_are_told(wrong: dict) -> None:
-    with pytest.raises(LifelongCTError, match="si_lambda|damping"):
+    with pytest.raises(LifelongCTError, match=r"si_lambda|damping"):
         SI(**wrong)
