@@ -48,8 +48,8 @@ _INDICES = ("it keeps every hospital's dataset alive, beside the ledger and `sha
 _CLASSES = ("it expects one class per sample, not one per voxel", "use strategy=replay, ewc or lwf")
 _REFUSED = {
     "LwFPlugin": ("its distillation loss grows with the number of voxels", "use strategy=lwf"),
-    "SynapticIntelligencePlugin": ("on CPU it aliases the live weights and does nothing", "use strategy=ewc"),
-    "RWalkPlugin": ("it leaves the model in eval mode", "use strategy=ewc"),
+    "SynapticIntelligencePlugin": ("on CPU it aliases the live weights and does nothing", "use strategy=si"),
+    "RWalkPlugin": ("it leaves the model in eval mode", "use strategy=rwalk"),
     "ReplayPlugin": _INDICES,
     "GDumbPlugin": _INDICES,
     "GEMPlugin": _INDICES,

@@ -13,7 +13,10 @@ from tiny import World, model
 from lifelong_ct.memory.selection.reservoir import Reservoir
 from lifelong_ct.strategies.ewc import OnlineEWC
 from lifelong_ct.strategies.lwf import LwF
+from lifelong_ct.strategies.mas import MAS
 from lifelong_ct.strategies.replay import Replay
+from lifelong_ct.strategies.rwalk import RWalk
+from lifelong_ct.strategies.si import SI
 from lifelong_ct.training import checkpoint
 
 pytestmark = [
@@ -24,6 +27,9 @@ STRATEGIES: dict[str, Callable[[], list[Any]]] = {
     "naive": list,
     "replay": lambda: [Replay(Reservoir(), exemplars_per_batch=1)],
     "ewc": lambda: [OnlineEWC(ewc_lambda=100.0, patches=2)],
+    "si": lambda: [SI(100.0)],
+    "mas": lambda: [MAS(100.0, patches=2)],
+    "rwalk": lambda: [RWalk(100.0, window=2)],
     "lwf": lambda: [LwF(lwf_lambda=1.0)],
     "stock EWC": lambda: [EWCPlugin(100.0, mode="online", decay_factor=0.9)],
 }

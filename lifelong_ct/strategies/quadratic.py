@@ -1,0 +1,166 @@
+"""What EWC, SI, MAS and RWalk share: a quadratic pull of every weight to its old value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
+from lifelong_ct.core.errors import LifelongCTError
+
+
+class QuadraticPenalty(StrategyPlugin):
+    """Base of methods that add strength · Σ Ω (θ - θ*)² to the loss and differ in the importances Ω ≥ 0.
+
+    The gradient is known, so no graph is built for it. A head may have grown since θ*: its old rows are held,
+    its new ones are free. Bytes: Ω and θ*, two copies of the parameters.
+
+    Args:
+        strength: factor of the sum, at least 0.
+
+    Attributes:
+        importance, anchor: Ω and θ* by the parameter's name, float; empty before the first consolidation.
+        pull: gradient of the penalty at the present weights, by name; there from `before_backward` to `after_update`.
+    """
+
+    title = "penalty"
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+        self.importance: dict[str, Tensor] = {}
+        self.anchor: dict[str, Tensor] = {}
+        self.pull: dict[str, Tensor] = {}
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Lays a loaded state out as the parameters are: on their device, in their order of voxel axes."""
+        parameters = dict(strategy.model.named_parameters())
+        for tree in (self.importance, self.anchor):
+            tree.update({n: laid_out(value, parameters[n]) for n, value in tree.items() if n in parameters})
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Adds the penalty to the undivided loss."""
+        if self.importance:
+            strategy.loss = strategy.loss + self.penalty(strategy.model)
+
+    def after_update(self, strategy: Any, **kwargs: Any) -> None:
+        """The weights have moved: the pull was another's."""
+        self.pull = {}
+
+    def penalty(self, model: nn.Module) -> Tensor:
+        """strength · Σ Ω (θ - θ*)², a scalar with its gradient; sets `pull`."""
+        held = {n: p for n, p in model.named_parameters() if n in self.importance and p.requires_grad}
+        if not held:
+            return torch.zeros((), device=next(model.parameters()).device)
+        importances = [self.importance[n] for n in held]
+        weights = [old_rows(p, omega) for p, omega in zip(held.values(), importances, strict=True)]
+        anchors = [old_rows(self.anchor[n], omega) for n, omega in zip(held, importances, strict=True)]
+        with torch.no_grad():
+            moved = torch._foreach_sub(weights, anchors)
+            pull = torch._foreach_mul(importances, 2 * self.strength)
+            torch._foreach_mul_(pull, moved)
+            self.pull = dict(zip(held, pull, strict=True))
+            torch._foreach_mul_(moved, pull)
+            value = torch.stack([each.sum() for each in moved]).sum() / 2
+        return _Known.apply((value, pull), *weights)
+
+    def consolidate(self, model: nn.Module, importance: dict[str, Tensor]) -> None:
+        """From now on these importances, around the weights of now."""
+        self.admit(model)
+        self.importance = importance
+        self.anchor = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def admit(self, model: nn.Module) -> None:
+        """Asks the ledger for Ω and θ*."""
+        self._admit(dict(model.named_parameters()))
+
+    def declared_bytes(self, model_bytes: int) -> dict[str, int]:
+        return {"gpu": 2 * model_bytes}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"importance": dict(self.importance), "anchor": dict(self.anchor)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._admit(state["anchor"])
+        self.importance, self.anchor = dict(state["importance"]), dict(state["anchor"])
+
+    def held_bytes(self) -> dict[str, int]:
+        return {"gpu": tensor_bytes(self.state_dict())}
+
+    def _admit(self, parameters: Mapping[str, Tensor]) -> None:
+        for what in ("importance", "anchor"):
+            self.context.ledger.admit("gpu", f"{self.title} {what}", tensor_bytes(dict(parameters)))
+
+
+class _Known(torch.autograd.Function):
+    """A value whose gradient is known."""
+
+    @staticmethod
+    def forward(ctx: Any, known: tuple[Tensor, list[Tensor]], *weights: Tensor) -> Tensor:
+        value, ctx.pull = known
+        return value
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, *torch._foreach_mul(ctx.pull, upstream))
+
+
+def old_rows(grown: Tensor, old: Tensor) -> Tensor:
+    """The part of a parameter that `old` knows: a head grows along its first axis."""
+    return grown[: len(old)] if old.ndim and len(grown) != len(old) else grown
+
+
+def laid_out(value: Tensor, parameter: Tensor) -> Tensor:
+    """`value` with the device and the strides of (the old rows of) a parameter; itself where it has them."""
+    like = old_rows(parameter.detach(), value)
+    if value.device == like.device and value.stride() == like.stride():
+        return value
+    return torch.empty_like(like, dtype=value.dtype).copy_(value)
+
+
+def blend(new: dict[str, Tensor], old: Mapping[str, Tensor], keep: float) -> dict[str, Tensor]:
+    """new + keep · old, in place of new; rows that `old` does not have stay."""
+    for name, value in old.items():
+        if name in new:
+            old_rows(new[name], value).add_(value, alpha=keep)
+    return new
+
+
+def task_gradient(strategy: Any) -> dict[str, Tensor] | None:
+    """In `after_backward`: the gradient of the loss without any quadratic penalty, by parameter.
+
+    The tensors may be the parameters' own `.grad`: copy what has to outlive clipping. None where fp16 has overflowed
+    and the step will be skipped.
+    """
+    gradients = {n: p.grad for n, p in strategy.model.named_parameters() if p.grad is not None}
+    scaler = getattr(strategy, "scaler", None)
+    if scaler is not None and scaler.is_enabled():
+        norms = torch.stack(torch._foreach_norm(list(gradients.values())))
+        if not bool(norms.isfinite().all()):
+            return None
+    for plugin in strategy.plugins:
+        pull = plugin.pull if isinstance(plugin, QuadraticPenalty) else {}
+        for name in pull.keys() & gradients.keys():
+            gradients[name] = _without(gradients[name], pull[name])
+    return gradients
+
+
+def _without(gradient: Tensor, pull: Tensor) -> Tensor:
+    if gradient.shape == pull.shape:
+        return gradient - pull
+    rest = gradient.clone()
+    old_rows(rest, pull).sub_(pull)
+    return rest
+
+
+def checked(where: str, fix: str, **numbers: Any) -> None:
+    """Raises LifelongCTError unless every value is a finite number of at least 0."""
+    for name, value in numbers.items():
+        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not plain or not 0 <= value < math.inf:
+            raise LifelongCTError(f"{name}={value}", where, fix)
