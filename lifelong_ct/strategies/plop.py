@@ -71,20 +71,20 @@ class PLOP(TeacherPlugin):
     def bind(self, context: StrategyContext) -> None:
         super().bind(context)
         self.complete = Completion(context.label_space)
-
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """Finds the layers, and the median entropy of each old channel on the new hospital."""
-        if self.teacher is None:
-            return
-        names = self.layers or stage_ends(self.teacher, (self.context.channels, *self.context.patch))
-        there = dict(self.teacher.named_modules())
-        missing = [name for name in names if name not in there]
+        there = dict(context.new_model().named_modules()) if self.layers else {}
+        missing = [name for name in self.layers or () if name not in there]
         if missing:
             raise LifelongCTError(
                 f"the network has no module {', '.join(missing)}",
                 "strategy.plugins.layers",
                 f"use names such as {', '.join(list(there)[-3:])}",
             )
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Finds the layers, and the median entropy of each old channel on the new hospital."""
+        if self.teacher is None:
+            return
+        names = self.layers or stage_ends(self.teacher, (self.context.channels, *self.context.patch))
         self.student, self.source = Taps(names), Taps(names)
         self.limits = self._medians(strategy).clamp(min=self.certain)
 

@@ -35,7 +35,8 @@ class Taps:
         self._handles = [modules[name].register_forward_hook(self._catch(name)) for name in self.names]
 
     def close(self) -> list[Tensor]:
-        """Unhooks. The activations `[B,F,d,h,w]` of the last forward pass, in the order of `names`."""
+        """Unhooks. The activations `[B,F,d,h,w]` of the last forward pass, in the order of `names`; where an activation
+        function works in place, after it."""
         for handle in self._handles:
             handle.remove()
         caught, self._handles, self._caught = self._caught, [], {}
@@ -52,10 +53,10 @@ def stage_ends(model: nn.Module, shape: Sequence[int]) -> list[str]:
     """The last convolution or normalisation of each stage, before the head, in order of execution.
 
     A stage is a run of feature maps of one resolution: in a U-Net those of each level on the way down, then of each on
-    the way up. Both ends of a transformer's stages are convolutions too, which is why their tokens are not tapped.
+    the way up. Tokens of a transformer are not tapped, but the convolutions that its decoder takes them through are.
 
     Args:
-        model: voxels → logits, with its last layer called `head`.
+        model: voxels → logits, with its last layer called `head`; in eval mode, since it is run once.
         shape: `(C, D, H, W)` of a patch, tried without data.
 
     Raises:
@@ -63,15 +64,9 @@ def stage_ends(model: nn.Module, shape: Sequence[int]) -> list[str]:
     """
     seen: list[tuple[str, tuple[int, ...]]] = []
     with _watched(model, seen), torch.no_grad():
-        parameter = next(model.parameters())
-        was_training = model.training
-        model.eval()(torch.zeros((1, *shape), dtype=torch.int16, device=parameter.device))
-        model.train(was_training)
-    last = [
-        name
-        for (name, size), following in zip(seen, [*seen[1:], ("", ())], strict=True)
-        if size != following[1]
-    ]
+        model(torch.zeros((1, *shape), dtype=torch.int16, device=next(model.parameters()).device))
+    following = [*(size for _, size in seen[1:]), ()]
+    last = [name for (name, size), after in zip(seen, following) if size != after]
     if not last:
         raise LifelongCTError(
             "the network has no 3D convolution or normalisation to tap",
