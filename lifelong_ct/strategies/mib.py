@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lifelong_ct.strategies.teacher import TeacherPlugin, check_weights, folded, heirs
+from lifelong_ct.strategies.teacher import TeacherPlugin, check_weights, folded, heirs, width_of
 
 
 class MiB(TeacherPlugin):
@@ -42,7 +42,8 @@ class MiB(TeacherPlugin):
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Gives the rows that the head has grown their start; a new hospital without new organs changes nothing."""
         if self.teacher is not None and self.initialise:
-            self._share_rows(strategy.model.head)
+            old, head = width_of(self.teacher), strategy.model.head
+            share_rows(head, heirs(self.context.label_space, old, width_of(strategy.model)))
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Adds λ times the distillation to the undivided loss."""
@@ -51,10 +52,6 @@ class MiB(TeacherPlugin):
         old, new = self.answer(strategy), strategy.mb_output
         groups = heirs(self.context.label_space, old.shape[1], new.shape[1])
         strategy.loss = strategy.loss + self.mib_lambda * unbiased_distillation(new, old, groups)
-
-    def _share_rows(self, head: Any) -> None:
-        old = self.teacher.head.weight.shape[0]  # type: ignore[union-attr]
-        share_rows(head, heirs(self.context.label_space, old, head.weight.shape[0]))
 
 
 def unbiased_distillation(new: Tensor, old: Tensor, groups: list[list[int]]) -> Tensor:

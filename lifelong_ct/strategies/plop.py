@@ -14,7 +14,7 @@ from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.strategies.completing import Completion
 from lifelong_ct.strategies.pod import distance, windows
 from lifelong_ct.strategies.taps import Taps, stage_ends
-from lifelong_ct.strategies.teacher import TeacherPlugin, check_weights
+from lifelong_ct.strategies.teacher import TeacherPlugin, check_weights, width_of
 
 _BINS = 1000
 
@@ -123,7 +123,7 @@ class PLOP(TeacherPlugin):
     @torch.no_grad()
     def _medians(self, strategy: Any) -> Tensor:
         assert self.teacher is not None
-        width = int(self.teacher.head.weight.shape[0])  # type: ignore[union-attr, index]
+        width = width_of(self.teacher)
         counts = torch.zeros(width, _BINS, device=strategy.device)
         for x, y in strategy.held_out_patches(self.patches):
             told, entropy = opinion(self.teacher(x))

@@ -11,7 +11,9 @@ from torch.nn.functional import avg_pool3d
 Size = tuple[int, int, int]
 
 
-def windows(shape: Sequence[int], patch: Sequence[int], image: Sequence[int], scales: Sequence[int]) -> list[Size]:
+def windows(
+    shape: Sequence[int], patch: Sequence[int], image: Sequence[int], scales: Sequence[int]
+) -> list[Size]:
     """Sizes of the windows on a feature map: an s-th of the patch per axis, whatever the image's size, so that a larger
     image has more windows and not larger ones.
 
@@ -53,5 +55,7 @@ def distance(new: Tensor, old: Tensor, sizes: Sequence[Size]) -> Tensor:
         sizes: windows.
     """
     pairs = zip(strips(new.float().square(), sizes), strips(old.float().square(), sizes), strict=True)
-    apart, whole = zip(*(((a - b).square().flatten(1).sum(1), b.square().flatten(1).sum(1)) for a, b in pairs))
+    apart, whole = zip(
+        *(((a - b).square().flatten(1).sum(1), b.square().flatten(1).sum(1)) for a, b in pairs)
+    )
     return (torch.stack(apart).sum(0) / torch.stack(whole).sum(0).clamp(min=1e-12)).mean()

@@ -69,6 +69,11 @@ class TeacherPlugin(StrategyPlugin):
         self.teacher = teacher.eval().requires_grad_(False)
 
 
+def width_of(model: Any) -> int:
+    """Channels of a model's head."""
+    return int(model.head.weight.shape[0])
+
+
 def check_weights(where: str = "strategy.plugins", **weights: Any) -> None:
     """Refuses what is no number of at least 0."""
     wrong = [

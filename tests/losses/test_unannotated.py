@@ -67,6 +67,6 @@ def test_every_mode_runs_without_data(mode: str) -> None:
 
 
 def test_another_word_is_refused() -> None:
-    with pytest.raises(LifelongCTError, match="loss.unannotated") as error:
+    with pytest.raises(LifelongCTError, match=r"loss\.unannotated") as error:
         PartialDiceCE(LabelSpace(["liver"]), unannotated="masked")
     assert "background" in error.value.fix

@@ -54,7 +54,7 @@ class Gradients(SupervisedPlugin):
         self.seen.append((strategy.mb_output.grad.clone(), strategy.mb_y.clone()))
 
 
-def world(*plugins: Any, unannotated: str = "marginal", **options: Any) -> World:
+def two_hospitals(*plugins: Any, unannotated: str = "marginal", **options: Any) -> World:
     made = World(*plugins, **options)
     made.sources = [Hidden(made.space, "liver", 0), Hidden(made.space, "spleen", 1)]
     made.learner._criterion = PartialDiceCE(made.space, unannotated=unannotated)
@@ -63,14 +63,20 @@ def world(*plugins: Any, unannotated: str = "marginal", **options: Any) -> World
 
 def pushed(gradients: Gradients, space: LabelSpace) -> Tensor:
     """The gradient of the liver's logit wherever the liver was not annotated; above 0 pushes it down."""
-    open_codes = [code for code, channels in enumerate(space.candidates()) if channels.sum() > 1 and channels[LIVER]]
-    return torch.cat([g[:, LIVER][torch.isin(y[:, 0].long(), torch.tensor(open_codes))] for g, y in gradients.seen])
+    open_codes = [
+        code for code, channels in enumerate(space.candidates()) if channels.sum() > 1 and channels[LIVER]
+    ]
+    return torch.cat(
+        [g[:, LIVER][torch.isin(y[:, 0].long(), torch.tensor(open_codes))] for g, y in gradients.seen]
+    )
 
 
-@pytest.mark.parametrize("plugins", [[], [lambda: Replay(Reservoir(), exemplars_per_batch=1)]], ids=["naive", "replay"])
+@pytest.mark.parametrize(
+    "plugins", [[], [lambda: Replay(Reservoir(), exemplars_per_batch=1)]], ids=["naive", "replay"]
+)
 def test_the_liver_is_never_pushed_down_where_it_was_not_annotated(plugins: list[Any]) -> None:
     gradients = Gradients()
-    both = world(gradients, *(make() for make in plugins))
+    both = two_hospitals(gradients, *(make() for make in plugins))
     both.learn(0, steps=20)
     gradients.seen.clear()
     both.learn(1, steps=20)
@@ -82,7 +88,7 @@ def test_the_liver_is_never_pushed_down_where_it_was_not_annotated(plugins: list
 
 def test_read_as_background_it_is_pushed_down_everywhere() -> None:
     gradients = Gradients()
-    naive = world(gradients, unannotated="background")
+    naive = two_hospitals(gradients, unannotated="background")
     naive.learn(0, steps=20)
     gradients.seen.clear()
     naive.learn(1, steps=1)
@@ -92,7 +98,7 @@ def test_read_as_background_it_is_pushed_down_everywhere() -> None:
 
 def test_left_out_it_is_not_pushed_at_all() -> None:
     gradients = Gradients()
-    masked = world(gradients, unannotated="ignore")
+    masked = two_hospitals(gradients, unannotated="ignore")
     masked.learn(0, steps=2)
     gradients.seen.clear()
     masked.learn(1, steps=3)
@@ -108,14 +114,16 @@ def liver_found(learnt: World) -> float:
     return float(p[torch.stack(organs)[:, 0] == 1].mean())
 
 
-def test_two_hospitals_keep_the_liver_unless_what_is_not_annotated_is_background() -> None:
+def test_replay_keeps_the_liver_better_than_where_what_is_not_annotated_is_background() -> None:
+    """Replayed patches teach the liver in both; the second hospital's take it back in one. How much that is on whole
+    scans: experiments/background_shift."""
     found = {}
     for mode in ("marginal", "background"):
-        learnt = world(unannotated=mode)
-        learnt.learn(0, steps=60)
+        learnt = two_hospitals(Replay(Reservoir(), 2), unannotated=mode, bind={"exemplar_bytes": 1 << 20})
+        learnt.learn(0, steps=200)
         before = liver_found(learnt)
-        learnt.learn(1, steps=60)
+        learnt.learn(1, steps=150)
         found[mode] = before, liver_found(learnt)
-    assert found["marginal"][0] == found["background"][0] > 0.7
-    assert found["marginal"][1] > 0.5
-    assert found["background"][1] < 0.1
+    assert found["marginal"][0] == found["background"][0] > 0.5
+    assert found["marginal"][1] > found["marginal"][0], "the liver was not lost"
+    assert found["background"][1] < found["marginal"][1] - 0.05

@@ -80,7 +80,9 @@ def test_the_old_model_labels_what_it_is_certain_of_and_nobody_annotated() -> No
     assert 0.2 < rewritten.float().mean() < 0.9
     assert torch.equal(after[:, 0][~rewritten], y[:, 0][~rewritten])
     assert (after[:, 0][rewritten & (told_now == 1)] == 1).all()
-    assert (after[:, 0][rewritten & (told_now == 0)] == 0).all(), "liver and spleen: all of this stream is known"
+    assert (after[:, 0][rewritten & (told_now == 0)] == 0).all(), (
+        "liver and spleen: all of this stream is known"
+    )
 
 
 def entropies(told: torch.Tensor, entropy: torch.Tensor, counted: torch.Tensor, channel: int) -> float:

@@ -96,7 +96,9 @@ def test_a_patch_tiled_from_16_to_64_has_the_same_loss(loss: Any) -> None:
 
 
 def test_what_the_old_model_called_an_organ_that_it_did_not_know() -> None:
-    space = LabelSpace(["kidney", "kidney_left", "kidney_right", "kidney_tumor_left", "kidney_tumor_right", "liver"])
+    space = LabelSpace(
+        ["kidney", "kidney_left", "kidney_right", "kidney_tumor_left", "kidney_tumor_right", "liver"]
+    )
     space.see(["kidney", "kidney_left"])
     space.see(["liver", "kidney_right", "kidney_tumor_left", "kidney_tumor_right"])
     new = space.channels[2:]
