@@ -34,10 +34,8 @@ def interval(dice: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
     """Mean and its 95 % interval: bootstrap over seeds, and over patients within each."""
     rng = np.random.default_rng(seed)
     seeds, patients = dice.shape
-    means = np.empty(DRAWS)
-    for i in range(DRAWS):
-        chosen = dice[rng.integers(0, seeds, seeds)]
-        means[i] = np.take_along_axis(chosen, rng.integers(0, patients, (seeds, patients)), 1).mean()
+    chosen = rng.integers(0, seeds, (DRAWS, seeds, 1)), rng.integers(0, patients, (DRAWS, seeds, patients))
+    means = dice[chosen].mean((1, 2))
     low, high = np.quantile(means, (0.025, 0.975))
     return float(dice.mean()), float(low), float(high)
 

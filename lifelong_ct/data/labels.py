@@ -137,6 +137,38 @@ class LabelSpace:
                     table[self._index(p), channel] = True
         return table
 
+    def literal(self) -> np.ndarray:
+        """The channel of a voxel of each code if what nobody annotated were not there: int64 `[codes]`; -1 for
+        `IGNORE`. An organ that may hide another keeps its own channel."""
+        table = np.arange(len(self.candidates()))
+        table[self.width :] = -1
+        for p, protocol in enumerate(self.protocols):
+            channel = 0 if protocol.within is None else self.channel(protocol.within)
+            table[self._index(p)] = -1 if channel is None else channel
+        return table
+
+    def completed(self, width: int) -> np.ndarray:
+        """Codes after a model with `width` channels has told what a case did not annotate.
+
+        Such a case then counts as one that annotates the model's organs too: it keeps what it annotated, and what
+        the model cannot know (an organ inside one of its own, or a later one) stays open. Protocols that are missing
+        are appended.
+
+        Returns:
+            int64 `[codes, width]`: the code of a voxel that had this code and is told this channel. Its own where it
+            was labelled, is padding, or cannot be of that channel.
+        """
+        known = self.channels[: width - 1]
+        told = {
+            p: self._told(protocol, known) for p, protocol in enumerate(list(self.protocols))
+        }  # appends protocols, so the table comes after it
+        allowed = self.candidates()
+        table = np.repeat(np.arange(len(allowed))[:, None], width, 1)
+        for p, codes in told.items():
+            row = self._index(p)
+            table[row] = np.where(allowed[row, :width], codes, row)
+        return table
+
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
         protocols = [{"organs": sorted(p.organs), "within": p.within} for p in self.protocols]
@@ -156,6 +188,12 @@ class LabelSpace:
             )
         self.channels = list(state["channels"])
         self.protocols = [Protocol(frozenset(p["organs"]), p["within"]) for p in state["protocols"]]
+
+    def _told(self, protocol: Protocol, known: Sequence[str]) -> list[int]:
+        """Per channel of a model that knows these organs the code of a voxel of a protocol."""
+        together = [organ for organ in self.organs if organ in protocol.organs or organ in known]
+        code = dict(zip([None, *together], self.encode_lut(together).tolist(), strict=True))
+        return [code[name] for name in (None, *known)]
 
     def _open_channels(self, protocol: Protocol) -> list[int]:
         if protocol.within is not None:

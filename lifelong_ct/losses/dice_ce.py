@@ -5,13 +5,17 @@ Letters of shapes: B sample, C channel, K channel without the background, V voxe
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.data.labels import IGNORE, LabelSpace
 
 NO, YES, MAYBE = 0, 1, 2
 """Whether a voxel belongs to a channel."""
+UNANNOTATED = ("marginal", "background", "ignore")
+"""How a voxel is read that may belong to several channels."""
 
 
 class PartialDiceCE(nn.Module):
@@ -28,11 +32,28 @@ class PartialDiceCE(nn.Module):
     Args:
         label_space: decodes `y`; it may grow, the loss follows.
         dice_weight, ce_weight: factors of the two terms.
+        unannotated: what a voxel counts as that may be several channels. `marginal`: any of them, as above.
+            `background`: background, or the organ that it is labelled with: the naive reading, which teaches that
+            the organs of other hospitals are not there (background shift: Cermelli et al., CVPR 2020). `ignore`:
+            nothing, as padding; a case without one certain voxel of background then teaches organs only.
+
+    Raises:
+        LifelongCTError: another word for `unannotated`.
     """
 
-    def __init__(self, label_space: LabelSpace, dice_weight: float = 1.0, ce_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        label_space: LabelSpace,
+        dice_weight: float = 1.0,
+        ce_weight: float = 1.0,
+        unannotated: str = "marginal",
+    ) -> None:
         super().__init__()
-        self.label_space = label_space
+        if unannotated not in UNANNOTATED:
+            raise LifelongCTError(
+                f"unannotated={unannotated!r}", "loss.unannotated", f"use {', '.join(UNANNOTATED)}"
+            )
+        self.label_space, self.unannotated = label_space, unannotated
         self.dice_weight, self.ce_weight = dice_weight, ce_weight
         self._table: Tensor | None = None
         self._table_key: tuple[int, int, torch.device, type] | None = None
@@ -49,7 +70,8 @@ class PartialDiceCE(nn.Module):
         open_BV = ((kind_of_code == MAYBE).sum(1) == logits.shape[1])[codes_BV]
         log_p_BCV = logits.float().flatten(2).log_softmax(1)
         nll_BV = torch.where(open_BV, 0.0, self._nll(log_p_BCV, kind_BCV))
-        ce = nll_BV.sum(1) / (codes_BV != IGNORE).sum(1).clamp(min=1)
+        counted_BV = ~open_BV if self.unannotated == "ignore" else codes_BV != IGNORE
+        ce = nll_BV.sum(1) / counted_BV.sum(1).clamp(min=1)
         return self.ce_weight * ce + self.dice_weight * self._dice(log_p_BCV[:, 1:].exp(), kind_BCV[:, 1:])
 
     @staticmethod
@@ -70,10 +92,21 @@ class PartialDiceCE(nn.Module):
         """NO, YES or MAYBE for every code and channel, `[codes, C]`."""
         key = (logits.shape[1], len(self.label_space.protocols), logits.device, type(logits))
         if self._table is None or self._table_key != key:
-            allowed = torch.tensor(self.label_space.candidates(key[0]), device=key[2])
+            allowed = torch.tensor(self._allowed(key[0]), device=key[2])
             several = allowed.sum(1, keepdim=True) > 1
             table = allowed.to(torch.uint8) + (allowed & several)
             if type(table) is not Tensor:  # a fake tensor belongs to its mode and must not outlive it
                 return table
             self._table, self._table_key = table, key
         return self._table
+
+    def _allowed(self, width: int) -> np.ndarray:
+        """`LabelSpace.candidates`, as `unannotated` reads them."""
+        allowed = self.label_space.candidates(width)
+        several = allowed.sum(1) > 1
+        if self.unannotated == "ignore":
+            allowed[several] = True
+        elif self.unannotated == "background":
+            several &= (channel := self.label_space.literal()) >= 0
+            allowed[several] = np.arange(width) == channel[several, None]
+        return allowed

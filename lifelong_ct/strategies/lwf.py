@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.strategies.teacher import TeacherPlugin
 
 
-class LwF(StrategyPlugin):
+class LwF(TeacherPlugin):
     """Keeps the answers of the old model on the new hospital's patches.
 
     Li & Hoiem, "Learning without Forgetting", TPAMI 2018 (arXiv 1606.09282), eq. 2-3: cross-entropy between
@@ -39,48 +37,13 @@ class LwF(StrategyPlugin):
                 "write a weight of at least 0 and a temperature above 0",
             )
         self.lwf_lambda, self.temperature = lwf_lambda, temperature
-        self.teacher: nn.Module | None = None
-
-    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """The model of now becomes the teacher."""
-        self._admit(strategy.model)
-        strategy.model.zero_grad(set_to_none=True)  # a deep copy would copy the gradients too
-        self._freeze(copy.deepcopy(strategy.model))
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Adds λ times the distillation loss to the undivided loss."""
         if self.teacher is None:
             return
-        with torch.no_grad():
-            old = strategy.forward_with(self.teacher)
-        strategy.loss = strategy.loss + self.lwf_lambda * distillation(
-            strategy.mb_output, old, self.temperature
-        )
-
-    def declared_bytes(self, model_bytes: int) -> dict[str, int]:
-        return {"gpu": model_bytes}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"teacher": None if self.teacher is None else dict(self.teacher.state_dict())}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["teacher"] is None:
-            self.teacher = None
-            return
-        teacher = self.context.new_model()
-        teacher.grow(state["teacher"]["head.bias"].shape[0])
-        teacher.load_state_dict(state["teacher"])
-        self._admit(teacher)
-        self._freeze(teacher)
-
-    def held_bytes(self) -> dict[str, int]:
-        return {"gpu": 0 if self.teacher is None else tensor_bytes(dict(self.teacher.state_dict()))}
-
-    def _admit(self, model: nn.Module) -> None:
-        self.context.ledger.admit("gpu", "LwF teacher", tensor_bytes(dict(model.state_dict())))
-
-    def _freeze(self, teacher: nn.Module) -> None:
-        self.teacher = teacher.eval().requires_grad_(False)
+        loss = distillation(strategy.mb_output, self.answer(strategy), self.temperature)
+        strategy.loss = strategy.loss + self.lwf_lambda * loss
 
 
 def distillation(new: Tensor, old: Tensor, temperature: float) -> Tensor:
