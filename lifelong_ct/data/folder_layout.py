@@ -120,7 +120,8 @@ class FolderLayout(FileLayout):
             except LifelongCTError as error:
                 yield error
             else:
-                yield from (lacking(case, entry.absent) or [case]) if case else ()
+                absent = lacking(case, entry.absent) if case else []
+                yield from absent or filter(None, [case])
         for name in self.chosen.unused() if self.chosen else ():
             yield self.wrong(
                 "no case fits this entry", f"split, case {name}", "correct it, or remove it", "split"
