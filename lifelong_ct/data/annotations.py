@@ -21,6 +21,8 @@ from lifelong_ct.data.types import RawCase, Volume, bad_file
 from lifelong_ct.data.vocabulary import Vocabulary, default_vocabulary
 
 Array = npt.NDArray[Any]
+ROUNDING = 1e-4
+"""What a slope such as 1/255 leaves of a whole id."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def read_label(path: Path, like: RawCase | None = None, shapes: Shapes | None = 
     voxels = whole = np.asarray(volume.voxels)
     if voxels.dtype.kind == "f":
         whole = np.rint(voxels)
-        if not np.isfinite(voxels).all() or (whole != voxels).any():
+        if not np.isfinite(voxels).all() or (np.abs(whole - voxels) > ROUNDING).any():
             raise bad_file(
                 path, "its values are not whole", "fractional-label", "resample labels with nearest neighbour"
             )

@@ -18,6 +18,27 @@ from lifelong_ct.data.readers.options import Shapes
 from lifelong_ct.data.types import RawCase
 
 
+class MissingFile(DataError):
+    """A file of a case is not there.
+
+    Attributes:
+        rest: the case, in the first such error of it: its other files want to be looked at as well.
+    """
+
+    rest: Case | None = None
+
+
+def lacking(case: Case, absent: Sequence[Path]) -> list[LifelongCTError]:
+    """An error for each file that is not there."""
+    fix = "check the path, or leave the case out"
+    found = [
+        MissingFile("the file does not exist", f"case {case.id}, {path}", fix, "missing") for path in absent
+    ]
+    for error in found[:1]:
+        error.rest = case
+    return list(found)
+
+
 class FileLayout(ABC):
     """Base of layouts that read files.
 
@@ -114,11 +135,7 @@ class FileLayout(ABC):
 
     def missing(self, case: Case) -> list[LifelongCTError]:
         """An error for each file that is not there."""
-        return [
-            DataError("the file does not exist", f"case {case.id}, {path}", "check the path", "missing")
-            for path in case.files
-            if not exists(path)
-        ]
+        return lacking(case, [path for path in case.files if not exists(path)])
 
     def unfit(self, expected: str, folder: Path, fix: str) -> DataError:
         """The error about a folder that is laid out in another way: what was expected and what is there."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.paths import is_folder, open_path, why_no_folder
 from lifelong_ct.core.types import Case, Split
-from lifelong_ct.data.file_layout import FileLayout
+from lifelong_ct.data.file_layout import FileLayout, lacking
 from lifelong_ct.data.splits import read_file, read_splits
 from lifelong_ct.data.vocabulary import default_vocabulary
 
@@ -120,7 +120,7 @@ class FolderLayout(FileLayout):
             except LifelongCTError as error:
                 yield error
             else:
-                absent = [_missing(entry.id, path) for path in entry.absent] if case else []
+                absent = lacking(case, entry.absent) if case else []
                 yield from absent or filter(None, [case])
         for name in self.chosen.unused() if self.chosen else ():
             yield self.wrong(
@@ -203,9 +203,3 @@ def in_order(organs: Iterable[str]) -> tuple[str, ...]:
     """Canonical organs in the vocabulary's order, whatever order a source has: it is part of a volume's digest."""
     place = {organ: i for i, organ in enumerate(default_vocabulary().organs)}
     return tuple(sorted(organs, key=place.__getitem__))
-
-
-def _missing(name: str, path: Path) -> DataError:
-    return DataError(
-        "the file does not exist", f"case {name}, {path}", "copy it again, or leave the case out", "missing"
-    )

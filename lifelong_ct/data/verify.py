@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.types import Case
-from lifelong_ct.data.file_layout import FileLayout
+from lifelong_ct.data.file_layout import FileLayout, MissingFile
 from lifelong_ct.data.fingerprint import Fingerprint, fingerprint
 from lifelong_ct.data.images import Watch, nobody
 from lifelong_ct.data.layouts import Layout
@@ -147,7 +148,11 @@ def _needed(found: Case | LifelongCTError) -> int:
 def _looked_at(layout: Layout, found: Case | LifelongCTError) -> tuple[list[Problem], Fingerprint | None]:
     """The problems of a case, and its fingerprint where its numbers could be read, whatever is wrong with them."""
     if isinstance(found, LifelongCTError):
-        return [_told("", found)], None
+        rest = found.rest if isinstance(found, MissingFile) else None
+        others = _problems(layout, rest) if rest else []
+        return [
+            _told(_case_in(found.where), e) for e in (found, *others) if e is found or not _is_missing(e)
+        ], None
     seen: list[Fingerprint] = []
 
     def watch(voxels: Any, affine: Any, modality: str) -> None:
@@ -177,6 +182,16 @@ def _problems(layout: Any, case: Case, watch: Watch = nobody) -> list[LifelongCT
     if raw.image.ndim in (3, 4):
         watch(raw.image if raw.image.ndim == 3 else raw.image[0], raw.affine, case.modality.split("+")[0])
     return []
+
+
+def _is_missing(error: LifelongCTError) -> bool:
+    return isinstance(error, DataError) and error.code == "missing"
+
+
+def _case_in(where: str) -> str:
+    """The id of the case that an error of a listing names first; empty where it is about the hospital."""
+    named = re.match(r"(?:hospital [^,]+, )?case ([^,?]+)(?:,|$)", where)
+    return named[1] if named else ""
 
 
 def _told(case: str, error: LifelongCTError) -> Problem:
