@@ -42,7 +42,8 @@ def text() -> str:
         )
     strategies = options().get("strategy", [])
     lines += ["", "strategies:"]
-    lines += [f"  {name:<11}{first_comment('strategy', name)}" for name in strategies]
+    width = max(map(len, strategies), default=0) + 2
+    lines += [f"  {name:<{width}}{first_comment('strategy', name)}" for name in strategies]
     lines += [
         "",
         "keys that scripts can rely on: seed, paths.{data,runs,store,state,run}, debug=tiny,",
