@@ -35,13 +35,15 @@ class EMATeacher(TeacherPlugin):
             raise LifelongCTError(f"decay={decay}", "strategy.plugins", "write a number from 0 to below 1")
         self.ema_lambda, self.decay, self.ramp_up = ema_lambda, decay, ramp_up
 
-    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
-        """The first model is the first teacher; later the teacher's head grows with the model's."""
-        if self.teacher is None:
+    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """The first model is the first teacher; later the teacher's head grows with the model's. Not at the start
+        of an experience: a stream without boundaries does not tell."""
+        teacher: Any = self.teacher
+        if teacher is None:
             self.teach(strategy.model)
-        else:
+        elif strategy.model.head.width > teacher.head.width:
             self._admit(strategy.model)
-            append_rows(self.teacher.head, strategy.model.head)
+            append_rows(teacher.head, strategy.model.head)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The teacher goes on."""

@@ -1,5 +1,6 @@
 import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from test_mib import Seen
 from tiny import World
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.cli.main import main
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.strategies.ema_teacher import EMATeacher, append_rows, average, consistency, ramp
 
@@ -91,3 +93,8 @@ def test_the_ramp_by_hand() -> None:
 def test_wrong_options(wrong: dict[str, float]) -> None:
     with pytest.raises(LifelongCTError, match=next(iter(wrong))):
         EMATeacher(**wrong)
+
+
+def test_a_stream_that_tells_no_boundaries_is_learnt_with_a_teacher(tmp_path: Path) -> None:
+    options = ["strategy=ema_teacher", "stream=online", "debug=tiny", "reporter=quiet"]
+    assert main([*options, f"paths.runs={tmp_path / 'runs'}", f"paths.store={tmp_path / 'store'}"]) == 0
