@@ -86,7 +86,10 @@ def read_label(path: Path, like: RawCase | None = None, shapes: Shapes | None = 
     voxels = whole = np.asarray(volume.voxels)
     if voxels.dtype.kind == "f":
         whole = np.rint(voxels)
-        if not np.isfinite(voxels).all() or (np.abs(whole - voxels) > ROUNDING).any():
+        planes = zip(
+            voxels, whole, strict=True
+        )  # one at a time: the whole difference is not asked of the budget
+        if not all(np.isfinite(a).all() and np.abs(b - a).max() <= ROUNDING for a, b in planes):
             raise bad_file(
                 path, "its values are not whole", "fractional-label", "resample labels with nearest neighbour"
             )

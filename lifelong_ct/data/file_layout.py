@@ -21,22 +21,21 @@ from lifelong_ct.data.types import RawCase
 class MissingFile(DataError):
     """A file of a case is not there.
 
-    Attributes:
-        rest: the case, in the first such error of it: its other files want to be looked at as well.
+    Args:
+        case: whose file.
+        path: of the file.
+        first: of the case's such errors; whoever collects problems looks at the case's other files then.
     """
 
-    rest: Case | None = None
+    def __init__(self, case: Case, path: Path, first: bool) -> None:
+        fix = "check the path, or leave the case out"
+        super().__init__("the file does not exist", f"case {case.id}, {path}", fix, "missing")
+        self.case, self.first = case, first
 
 
 def lacking(case: Case, absent: Sequence[Path]) -> list[LifelongCTError]:
     """An error for each file that is not there."""
-    fix = "check the path, or leave the case out"
-    found = [
-        MissingFile("the file does not exist", f"case {case.id}, {path}", fix, "missing") for path in absent
-    ]
-    for error in found[:1]:
-        error.rest = case
-    return list(found)
+    return [MissingFile(case, path, first=i == 0) for i, path in enumerate(absent)]
 
 
 class FileLayout(ABC):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -148,11 +147,7 @@ def _needed(found: Case | LifelongCTError) -> int:
 def _looked_at(layout: Layout, found: Case | LifelongCTError) -> tuple[list[Problem], Fingerprint | None]:
     """The problems of a case, and its fingerprint where its numbers could be read, whatever is wrong with them."""
     if isinstance(found, LifelongCTError):
-        rest = found.rest if isinstance(found, MissingFile) else None
-        others = _problems(layout, rest) if rest else []
-        return [
-            _told(_case_in(found.where), e) for e in (found, *others) if e is found or not _is_missing(e)
-        ], None
+        return _unlisted(layout, found), None
     seen: list[Fingerprint] = []
 
     def watch(voxels: Any, affine: Any, modality: str) -> None:
@@ -184,14 +179,13 @@ def _problems(layout: Any, case: Case, watch: Watch = nobody) -> list[LifelongCT
     return []
 
 
-def _is_missing(error: LifelongCTError) -> bool:
-    return isinstance(error, DataError) and error.code == "missing"
-
-
-def _case_in(where: str) -> str:
-    """The id of the case that an error of a listing names first; empty where it is about the hospital."""
-    named = re.match(r"(?:hospital [^,]+, )?case ([^,?]+)(?:,|$)", where)
-    return named[1] if named else ""
+def _unlisted(layout: Layout, error: LifelongCTError) -> list[Problem]:
+    """An error of a listing; where a file is missing, with the problems of the case's other files."""
+    if not isinstance(error, MissingFile):
+        return [_told("", error)]
+    others = _problems(layout, error.case) if error.first else []
+    rest = [e for e in others if not (isinstance(e, DataError) and e.code == "missing")]
+    return [_told(error.case.id, e) for e in (error, *rest)]
 
 
 def _told(case: str, error: LifelongCTError) -> Problem:
