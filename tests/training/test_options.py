@@ -39,6 +39,7 @@ def test_the_last_experience_is_always_scored(schedule, due):
         (partial(DataOptions, cache="much"), "data.cache"),
         (partial(DataOptions, foreground=1.1), "data.foreground"),
         (partial(DataOptions, foreground=-0.1), "data.foreground"),
+        (partial(DataOptions, foreground=True), "data.foreground"),
         (partial(DataOptions, workers=0), "data.workers"),
         (partial(DataOptions, read_ahead="far"), "data.read_ahead"),
         (partial(DataOptions, worker_kind="fibre"), "data.worker_kind"),

@@ -94,6 +94,6 @@ def checked_share(foreground: float) -> float:
     Raises:
         LifelongCTError: outside [0, 1].
     """
-    if not isinstance(foreground, (int, float)) or not 0 <= foreground <= 1:
+    if isinstance(foreground, bool) or not isinstance(foreground, (int, float)) or not 0 <= foreground <= 1:
         raise LifelongCTError(f"foreground={foreground!r}", "data.foreground", "write a share in [0, 1]")
     return foreground
