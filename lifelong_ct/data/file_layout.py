@@ -30,7 +30,11 @@ class MissingFile(DataError):
     def __init__(self, case: Case, path: Path, first: bool) -> None:
         fix = "check the path, or leave the case out"
         super().__init__("the file does not exist", f"case {case.id}, {path}", fix, "missing")
-        self.case, self.first = case, first
+        self.case, self.path, self.first = case, path, first
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Exceptions are made again from what they tell; this one is made from a case."""
+        return type(self), (self.case, self.path, self.first)
 
 
 def lacking(case: Case, absent: Sequence[Path]) -> list[LifelongCTError]:

@@ -1,5 +1,6 @@
 """Each odd or broken pair gets its verdict from `verify`, and the same from what `ingest` reads."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,9 @@ def test_a_missing_file_does_not_hide_what_is_wrong_with_the_others(tmp_path: Pa
         ("case-7", "missing"),
         ("case-7", "non-finite"),
     ]
+
+
+def test_an_error_about_a_missing_file_can_be_made_again_in_another_process(tmp_path: Path) -> None:
+    for error, first in zip(hospital(tmp_path, {}).inspect(), (True, False), strict=True):
+        again = copy.copy(error)  # by what would be sent
+        assert (str(again), again.code, again.case, again.first) == (str(error), "missing", error.case, first)
