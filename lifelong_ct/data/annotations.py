@@ -86,9 +86,7 @@ def read_label(path: Path, like: RawCase | None = None, shapes: Shapes | None = 
     voxels = whole = np.asarray(volume.voxels)
     if voxels.dtype.kind == "f":
         whole = np.rint(voxels)
-        planes = zip(
-            voxels, whole, strict=True
-        )  # one at a time: the whole difference is not asked of the budget
+        planes = zip(voxels, whole, strict=True)  # one at a time: no room was asked for the whole difference
         if not all(np.isfinite(a).all() and np.abs(b - a).max() <= ROUNDING for a, b in planes):
             raise bad_file(
                 path, "its values are not whole", "fractional-label", "resample labels with nearest neighbour"

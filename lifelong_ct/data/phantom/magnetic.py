@@ -25,7 +25,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.data.phantom.scanner import FWHM, Scanner
+from lifelong_ct.data.phantom.scanner import Scanner
 from lifelong_ct.data.phantom.shapes import Array
 from lifelong_ct.data.scales import Scale, to_int16
 
@@ -101,15 +101,13 @@ def scan(
     """Ideal signals `[D, H, W]` → int16 on the scale of MR scans (`data.scales`), and what brings it back.
 
     Args:
-        scanner: its grid, blur (in the plane `kernel`, along z `thickness`) and noise, the standard deviation of
+        scanner: its blur and noise, the standard deviation of
             each of the two channels in thousandths of `FULL`.
         ideal: signals.
         shading: `[D, H, W]` in [-1, 1], smooth; the coils see exp(`SHADING` × this) of the signal.
         rng: of the noise.
     """
-    x, y, z = scanner.spacing
-    width = (scanner.kernel / FWHM / x, scanner.kernel / FWHM / y, scanner.thickness / FWHM / z)
-    image = gaussian_filter(ideal, width, mode="nearest", truncate=3.0) * np.exp(SHADING * shading)
+    image = gaussian_filter(ideal, scanner.blur, mode="nearest", truncate=3.0) * np.exp(SHADING * shading)
     real, imaginary = scanner.noise * rng.standard_normal((2, *image.shape))
     return to_int16(Path("phantom"), np.hypot(image + real, imaginary), "MR")
 

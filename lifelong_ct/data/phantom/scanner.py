@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from lifelong_ct.core.errors import LifelongCTError
 
 Array = npt.NDArray[np.float64]
-FWHM = 2.3548200450309493
+_FWHM = 2.3548200450309493
 """Full width at half maximum of a Gaussian of standard deviation 1."""
 
 
@@ -55,11 +55,15 @@ class Scanner:
                 "three positive spacings, and nothing negative",
             )
 
+    @property
+    def blur(self) -> tuple[float, float, float]:
+        """Standard deviations of its Gaussian in voxels: `kernel` in the plane, `thickness` along z."""
+        x, y, z = self.spacing
+        return self.kernel / _FWHM / x, self.kernel / _FWHM / y, self.thickness / _FWHM / z
+
     def scan(self, ideal: Array, rng: np.random.Generator) -> npt.NDArray[np.int16]:
         """Ideal HU `[D, H, W]` → int16 HU with this scanner's resolution and noise, in [-1024, 3071]."""
-        x, y, z = self.spacing
-        width = (self.kernel / FWHM / x, self.kernel / FWHM / y, self.thickness / FWHM / z)
-        image = gaussian_filter(ideal, width, mode="nearest", truncate=3.0)
+        image = gaussian_filter(ideal, self.blur, mode="nearest", truncate=3.0)
         if self.sharpen:
             soft = gaussian_filter(image, (1.0, 1.0, 0.0), mode="nearest", truncate=3.0)
             image = image + self.sharpen * (image - soft)
