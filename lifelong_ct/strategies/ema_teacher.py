@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.strategies.teacher import TeacherPlugin, check_weights
+from lifelong_ct.strategies.arguments import check_numbers
+from lifelong_ct.strategies.teacher import TeacherPlugin
 
 
 class EMATeacher(TeacherPlugin):
@@ -30,7 +31,7 @@ class EMATeacher(TeacherPlugin):
 
     def __init__(self, ema_lambda: float = 1.0, decay: float = 0.999, ramp_up: int = 0) -> None:
         super().__init__()
-        check_weights(ema_lambda=ema_lambda, ramp_up=ramp_up)
+        check_numbers(ema_lambda=ema_lambda, ramp_up=ramp_up)
         if not isinstance(decay, (int, float)) or not 0 <= decay < 1:
             raise LifelongCTError(f"decay={decay}", "strategy.plugins", "write a number from 0 to below 1")
         self.ema_lambda, self.decay, self.ramp_up = ema_lambda, decay, ramp_up
@@ -38,12 +39,11 @@ class EMATeacher(TeacherPlugin):
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         """The first model is the first teacher; later the teacher's head grows with the model's. Not at the start
         of an experience: a stream without boundaries does not tell."""
-        teacher: Any = self.teacher
-        if teacher is None:
+        if self.teacher is None:
             self.teach(strategy.model)
-        elif strategy.model.head.width > teacher.head.width:
+        elif strategy.model.head.width > self.teacher.head.width:
             self._admit(strategy.model)
-            append_rows(teacher.head, strategy.model.head)
+            append_rows(self.teacher.head, strategy.model.head)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The teacher goes on."""

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.seeding import generator
-from lifelong_ct.strategies.quadratic import QuadraticPenalty, blend, checked
+from lifelong_ct.strategies.arguments import check_numbers
+from lifelong_ct.strategies.quadratic import QuadraticPenalty, blend
 from lifelong_ct.strategies.sensitivity import (
     Objective,
     log_likelihood,
@@ -48,7 +49,7 @@ class OnlineEWC(QuadraticPenalty):
         self, ewc_lambda: float, gamma: float = 1.0, patches: int = 32, fisher: str = "loss_gradient"
     ) -> None:
         fix = "write numbers of at least 0, and one patch or more"
-        checked("strategy.plugins", fix, ewc_lambda=ewc_lambda, gamma=gamma, patches=patches)
+        check_numbers(fix, ewc_lambda=ewc_lambda, gamma=gamma, patches=patches)
         if not isinstance(patches, int) or patches < 1:
             raise LifelongCTError(f"patches={patches}", "strategy.plugins", fix)
         if fisher not in FISHERS:

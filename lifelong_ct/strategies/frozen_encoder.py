@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,9 +11,9 @@ from torch import nn
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.strategies.taps import GRIDDED, watched
 
-_GRIDDED = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.PReLU)
-"""Layers whose output is `[B,C,D,H,W]`; those of transformers have other orders."""
+_GRIDDED = (*GRIDDED, nn.PReLU)
 
 
 class FrozenEncoder(StrategyPlugin):
@@ -79,8 +78,7 @@ def encoder_parameters(model: nn.Module, x: torch.Tensor, patterns: Sequence[str
                     f"no parameter is called {pattern}", "strategy.plugins", f"the model has {shown}"
                 )
         return {name for name in every if any(fnmatchcase(name, pattern) for pattern in patterns)}
-    with _watched(model) as ran, torch.no_grad():
-        model(x)
+    ran = _run(model, x)
     sizes = [voxels for _, voxels in ran if voxels]
     last = max((i for i, (_, voxels) in enumerate(ran) if voxels == min(sizes)), default=-1)
     if not any(voxels for _, voxels in ran[last + 1 :]):
@@ -93,25 +91,23 @@ def encoder_parameters(model: nn.Module, x: torch.Tensor, patterns: Sequence[str
     return {name for name, p in model.named_parameters() if id(p) in owned}
 
 
-@contextmanager
-def _watched(model: nn.Module) -> Iterator[list[tuple[nn.Module, int]]]:
-    """Collects the modules with parameters of their own as they run, and the voxels of the output of `_GRIDDED`."""
+def _run(model: nn.Module, x: torch.Tensor) -> list[tuple[nn.Module, int]]:
+    """The modules with parameters of their own as they run, and the voxels of the output of `_GRIDDED`."""
     ran: list[tuple[nn.Module, int]] = []
 
-    def see(module: nn.Module, inputs: Any, output: Any) -> None:
+    def see(module: nn.Module, output: Any) -> None:
         grid = output.shape[2:] if isinstance(module, _GRIDDED) else ()
         ran.append((module, grid.numel() if grid else 0))
 
-    own = [m for m in model.modules() if next(m.parameters(recurse=False), None) is not None]
-    hooks = [module.register_forward_hook(see) for module in own]
+    own = ((m, m) for m in model.modules() if next(m.parameters(recurse=False), None) is not None)
     was_training = model.training
     model.eval()
     try:
-        yield ran
+        with watched(own, see), torch.no_grad():
+            model(x)
     finally:
         model.train(was_training)
-        for hook in hooks:
-            hook.remove()
+    return ran
 
 
 def _is_frozen_norm(module: nn.Module) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.teacher import TeacherPlugin
 
 
@@ -26,16 +26,9 @@ class LwF(TeacherPlugin):
 
     def __init__(self, lwf_lambda: float, temperature: float = 2.0) -> None:
         super().__init__()
-        if (
-            not all(isinstance(v, (int, float)) for v in (lwf_lambda, temperature))
-            or lwf_lambda < 0
-            or temperature <= 0
-        ):
-            raise LifelongCTError(
-                f"lwf_lambda={lwf_lambda} and temperature={temperature}",
-                "strategy.plugins",
-                "write a weight of at least 0 and a temperature above 0",
-            )
+        fix = "write a weight of at least 0 and a temperature above 0"
+        check_numbers(fix, lwf_lambda=lwf_lambda)
+        check_numbers(fix, positive=True, temperature=temperature)
         self.lwf_lambda, self.temperature = lwf_lambda, temperature
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.data.labels import IGNORE
-from lifelong_ct.strategies.quadratic import QuadraticPenalty, blend, checked
+from lifelong_ct.strategies.arguments import check_numbers
+from lifelong_ct.strategies.quadratic import QuadraticPenalty, blend
 from lifelong_ct.strategies.sensitivity import magnitudes, mean_over_patches
 
 
@@ -31,7 +32,7 @@ class MAS(QuadraticPenalty):
     title = "MAS"
 
     def __init__(self, mas_lambda: float, alpha: float | None = None, patches: int = 32) -> None:
-        checked("strategy.plugins", "write a number of at least 0", mas_lambda=mas_lambda, alpha=alpha or 0)
+        check_numbers(mas_lambda=mas_lambda, alpha=0 if alpha is None else alpha)
         if (alpha is not None and alpha > 1) or not isinstance(patches, int) or patches < 1:
             raise LifelongCTError(
                 f"alpha={alpha} and patches={patches}",

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lifelong_ct.strategies.teacher import TeacherPlugin, check_weights, folded, heirs, width_of
+from lifelong_ct.strategies.arguments import check_numbers
+from lifelong_ct.strategies.teacher import TeacherPlugin, folded, heirs
 
 
 class MiB(TeacherPlugin):
@@ -36,22 +37,25 @@ class MiB(TeacherPlugin):
 
     def __init__(self, mib_lambda: float = 10.0, initialise: bool = True) -> None:
         super().__init__()
-        check_weights(mib_lambda=mib_lambda)
+        check_numbers(mib_lambda=mib_lambda)
         self.mib_lambda, self.initialise = mib_lambda, initialise
+        self._groups: list[list[int]] = []
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Gives the rows that the head has grown their start; a new hospital without new organs changes nothing."""
-        if self.teacher is not None and self.initialise:
-            old, head = width_of(self.teacher), strategy.model.head
-            share_rows(head, heirs(self.context.label_space, old, width_of(strategy.model)))
+        if self.teacher is None:
+            return
+        head = strategy.model.head
+        self._groups = heirs(self.context.label_space, self.teacher.head.width, head.width)
+        if self.initialise:
+            share_rows(head, self._groups)
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Adds λ times the distillation to the undivided loss."""
         if self.teacher is None:
             return
-        old, new = self.answer(strategy), strategy.mb_output
-        groups = heirs(self.context.label_space, old.shape[1], new.shape[1])
-        strategy.loss = strategy.loss + self.mib_lambda * unbiased_distillation(new, old, groups)
+        loss = unbiased_distillation(strategy.mb_output, self.answer(strategy), self._groups)
+        strategy.loss = strategy.loss + self.mib_lambda * loss
 
 
 def unbiased_distillation(new: Tensor, old: Tensor, groups: list[list[int]]) -> Tensor:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.completing import Completion
 from lifelong_ct.strategies.pod import distance, windows
 from lifelong_ct.strategies.taps import Taps, stage_ends
-from lifelong_ct.strategies.teacher import TeacherPlugin, check_weights, width_of
+from lifelong_ct.strategies.teacher import TeacherPlugin
 
 _BINS = 1000
 
@@ -57,7 +58,7 @@ class PLOP(TeacherPlugin):
         layers: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        check_weights(pod_lambda=pod_lambda, certain=certain)
+        check_numbers(pod_lambda=pod_lambda, certain=certain)
         if patches < 1 or not scales or min(scales) < 1:
             raise LifelongCTError(
                 f"patches={patches} and scales={list(scales)}",
@@ -123,7 +124,7 @@ class PLOP(TeacherPlugin):
     @torch.no_grad()
     def _medians(self, strategy: Any) -> Tensor:
         assert self.teacher is not None
-        width = width_of(self.teacher)
+        width = self.teacher.head.width
         counts = torch.zeros(width, _BINS, device=strategy.device)
         for x, y in strategy.held_out_patches(self.patches):
             told, entropy = opinion(self.teacher(x))

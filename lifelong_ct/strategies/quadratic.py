@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
-from lifelong_ct.core.errors import LifelongCTError
 
 
 class QuadraticPenalty(StrategyPlugin):
@@ -156,11 +154,3 @@ def _without(gradient: Tensor, pull: Tensor) -> Tensor:
     rest = gradient.clone()
     old_rows(rest, pull).sub_(pull)
     return rest
-
-
-def checked(where: str, fix: str, **numbers: Any) -> None:
-    """Raises LifelongCTError unless every value is a finite number of at least 0."""
-    for name, value in numbers.items():
-        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not plain or not 0 <= value < math.inf:
-            raise LifelongCTError(f"{name}={value}", where, fix)

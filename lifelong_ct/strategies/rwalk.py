@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lifelong_ct.avalanche_bridge.plugin import tensor_bytes
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.path import LossPath
-from lifelong_ct.strategies.quadratic import QuadraticPenalty, checked, laid_out, old_rows
+from lifelong_ct.strategies.quadratic import QuadraticPenalty, laid_out, old_rows
 
 Weights = dict[str, Tensor]
 
@@ -44,8 +45,8 @@ class RWalk(QuadraticPenalty):
     def __init__(
         self, rwalk_lambda: float, alpha: float = 0.9, window: int = 10, damping: float = 1e-3
     ) -> None:
-        checked("strategy.plugins", "write a number of at least 0", rwalk_lambda=rwalk_lambda, alpha=alpha)
-        checked("strategy.plugins", "write a damping above 0, such as 1e-3", damping=damping or -1)
+        check_numbers(rwalk_lambda=rwalk_lambda, alpha=alpha)
+        check_numbers("write a damping above 0, such as 1e-3", positive=True, damping=damping)
         if not 0 < alpha <= 1 or not isinstance(window, int) or window < 1:
             raise LifelongCTError(
                 f"alpha={alpha} and window={window}",

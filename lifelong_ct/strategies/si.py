@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from lifelong_ct.avalanche_bridge.plugin import tensor_bytes
+from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.path import LossPath
-from lifelong_ct.strategies.quadratic import QuadraticPenalty, blend, checked
+from lifelong_ct.strategies.quadratic import QuadraticPenalty, blend
 
 
 class SI(QuadraticPenalty):
@@ -29,8 +30,8 @@ class SI(QuadraticPenalty):
     title = "SI"
 
     def __init__(self, si_lambda: float, damping: float = 0.1) -> None:
-        checked("strategy.plugins", "write numbers, c of at least 0", si_lambda=si_lambda)
-        checked("strategy.plugins", "write a damping above 0, such as 0.1", damping=damping or -1)
+        check_numbers("write numbers, c of at least 0", si_lambda=si_lambda)
+        check_numbers("write a damping above 0, such as 0.1", positive=True, damping=damping)
         super().__init__(si_lambda)
         self.damping = damping
         self.path: LossPath | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,9 @@ from torch.nn.modules.conv import _ConvNd
 
 from lifelong_ct.core.errors import LifelongCTError
 
-_TAPPED = (_ConvNd, _NormBase, nn.GroupNorm)
+Key = TypeVar("Key")
+GRIDDED = (_ConvNd, _NormBase, nn.GroupNorm)
+"""Layers whose output is `[B,C,D,H,W]`; those of transformers have other orders."""
 
 
 class Taps:
@@ -63,7 +65,17 @@ def stage_ends(model: nn.Module, shape: Sequence[int]) -> list[str]:
         LifelongCTError: there is no such layer.
     """
     seen: list[tuple[str, tuple[int, ...]]] = []
-    with _watched(model, seen), torch.no_grad():
+
+    def note(name: str, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 5:
+            seen.append((name, tuple(output.shape[2:])))
+
+    tapped = (
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, GRIDDED) and not f"{name}.".startswith("head.")
+    )
+    with watched(tapped, note), torch.no_grad():
         model(torch.zeros((1, *shape), dtype=torch.int16, device=next(model.parameters()).device))
     following = [*(size for _, size in seen[1:]), ()]
     last = [name for (name, size), after in zip(seen, following) if size != after]
@@ -77,19 +89,13 @@ def stage_ends(model: nn.Module, shape: Sequence[int]) -> list[str]:
 
 
 @contextmanager
-def _watched(model: nn.Module, seen: list[tuple[str, tuple[int, ...]]]) -> Iterator[None]:
-    def hook(name: str) -> Any:
-        def note(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim == 5:
-                seen.append((name, tuple(output.shape[2:])))
+def watched(modules: Iterable[tuple[Key, nn.Module]], see: Callable[[Key, Any], None]) -> Iterator[None]:
+    """Meanwhile `see` is told each module's key and output, as they run."""
 
-        return note
+    def hook(key: Key) -> Any:
+        return lambda module, args, output: see(key, output)
 
-    handles = [
-        module.register_forward_hook(hook(name))
-        for name, module in model.named_modules()
-        if isinstance(module, _TAPPED) and not f"{name}.".startswith("head.")
-    ]
+    handles = [module.register_forward_hook(hook(key)) for key, module in modules]
     try:
         yield
     finally:

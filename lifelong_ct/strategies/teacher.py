@@ -6,11 +6,11 @@ import copy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
-from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.models.segmentation import SegmentationModel
 
 
 class TeacherPlugin(StrategyPlugin):
@@ -23,13 +23,13 @@ class TeacherPlugin(StrategyPlugin):
 
     def __init__(self) -> None:
         super().__init__()
-        self.teacher: nn.Module | None = None
+        self.teacher: SegmentationModel | None = None
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The model of now becomes the teacher."""
         self.teach(strategy.model)
 
-    def teach(self, model: nn.Module) -> None:
+    def teach(self, model: SegmentationModel) -> None:
         """Copies a model, after asking for its bytes."""
         self._admit(model)
         model.zero_grad(set_to_none=True)  # a deep copy would copy the gradients too
@@ -61,29 +61,12 @@ class TeacherPlugin(StrategyPlugin):
     def held_bytes(self) -> dict[str, int]:
         return {"gpu": 0 if self.teacher is None else tensor_bytes(dict(self.teacher.state_dict()))}
 
-    def _admit(self, model: nn.Module) -> None:
+    def _admit(self, model: SegmentationModel) -> None:
         owner = f"{type(self).__name__} teacher"
         self.context.ledger.admit("gpu", owner, tensor_bytes(dict(model.state_dict())))
 
-    def _freeze(self, teacher: nn.Module) -> None:
+    def _freeze(self, teacher: SegmentationModel) -> None:
         self.teacher = teacher.eval().requires_grad_(False)
-
-
-def width_of(model: Any) -> int:
-    """Channels of a model's head."""
-    return int(model.head.weight.shape[0])
-
-
-def check_weights(where: str = "strategy.plugins", **weights: Any) -> None:
-    """Refuses what is no number of at least 0."""
-    wrong = [
-        name
-        for name, value in weights.items()
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf")
-    ]
-    if wrong:
-        told = " and ".join(f"{name}={weights[name]}" for name in wrong)
-        raise LifelongCTError(told, where, "write a number of at least 0")
 
 
 def heirs(space: LabelSpace, old: int, new: int) -> list[list[int]]:

@@ -9,13 +9,14 @@ from tiny import World
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.ema_teacher import EMATeacher, consistency
 from lifelong_ct.strategies.lwf import LwF, distillation
 from lifelong_ct.strategies.mib import MiB, unbiased_distillation
 from lifelong_ct.strategies.plop import PLOP
 from lifelong_ct.strategies.pod import distance, windows
 from lifelong_ct.strategies.pseudo_labels import PseudoLabels
-from lifelong_ct.strategies.teacher import check_weights, folded, heirs
+from lifelong_ct.strategies.teacher import folded, heirs
 
 FROZEN = [lambda: LwF(1.0), MiB, PseudoLabels, lambda: PLOP(patches=2)]
 ALL = [*FROZEN, EMATeacher]
@@ -120,4 +121,4 @@ def test_folding_sums_probabilities() -> None:
 @pytest.mark.parametrize("wrong", [-1, "many", None, True, float("nan"), float("inf")])
 def test_weights_that_are_none(wrong: Any) -> None:
     with pytest.raises(LifelongCTError, match="weight="):
-        check_weights(weight=wrong, other=1.0)
+        check_numbers(weight=wrong, other=1.0)
