@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the model and the labels say of a patch when it is offered.
+
+    Attributes:
+        organs: organ → its voxels in the patch.
+        scores: name → number, such as `loss` or `uncertainty`.
+        vectors: name → float32 `[n]`, such as `embedding` or `gradient`.
+    """
+
+    organs: Mapping[str, int] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -16,12 +33,14 @@ class Descriptor:
         nbytes: bytes as stored.
         hospital: where it comes from.
         gone: it was dropped earlier; only this descriptor is left of it.
+        description: of its patch, when it was offered.
     """
 
     id: str
     nbytes: int
     hospital: str
     gone: bool = False
+    description: Description = field(default_factory=Description, compare=False)
 
 
 class SelectionPolicy(Protocol):
