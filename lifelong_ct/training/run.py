@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
+from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, held_bytes
 from lifelong_ct.avalanche_bridge.stock import adopt
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.host_memory import give_back, steady_heap
@@ -168,7 +168,13 @@ class Run:
 
     def _save(self, row: Round) -> None:
         self.results.experiences.append(
-            {"after": row.after, "hospital": row.name, "steps": row.steps, "anonymous_peak": self.teller.peak}
+            {
+                "after": row.after,
+                "hospital": row.name,
+                "steps": row.steps,
+                "anonymous_peak": self.teller.peak,
+                "held": held_bytes(self.plugins),
+            }
         )
         self.teller.ended(row)
         if self.options.requires.resumable:
