@@ -10,7 +10,7 @@ import numpy as np
 
 from lifelong_ct.core.errors import LifelongCTError
 
-NEEDS = frozenset({"organs", "embedding", "gradient", "loss", "uncertainty"})
+NEEDS = frozenset({"organs", "embedding", "mean", "gradient", "loss", "uncertainty"})
 """What a policy may ask to be described, see `needs_of`."""
 
 
