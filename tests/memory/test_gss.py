@@ -45,7 +45,7 @@ def algorithm_2() -> np.ndarray:
 
 
 def test_who_is_replaced_is_drawn_as_in_algorithm_2() -> None:
-    runs = 6000
+    runs = 3000
     found, wanted = outcomes(GSS(), NEWCOMER, runs), runs * algorithm_2()
     assert ((found - wanted) ** 2 / wanted).sum() < 16.27  # chi-square, 3 degrees of freedom, p = 0.001
 
@@ -94,7 +94,9 @@ def test_a_stream_of_two_opposite_heaps_keeps_both() -> None:
     rng = np.random.default_rng(0)
     heaps = [(0.0, 60), (180.0, 8)]
     stream = [
-        patch(f"{angle:g} {i}", angle + rng.uniform(-5, 5), 100 * angle + i) for angle, n in heaps for i in range(n)
+        patch(f"{angle:g} {i}", angle + rng.uniform(-5, 5), 100 * angle + i)
+        for angle, n in heaps
+        for i in range(n)
     ]
     both = [{name.split()[0] for name in streamed(GSS(), stream, 60, seed)} for seed in range(10)]
     assert sum(each == {"0", "180"} for each in both) >= 9

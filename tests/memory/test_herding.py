@@ -16,7 +16,9 @@ def unit(count: int, seed: int, length: int = 4) -> np.ndarray:
 def prefixes(rows: np.ndarray, order: tuple[int, ...]) -> list[float]:
     """|μ - mean of the first k| for k = 1 …, iCaRL's criterion."""
     mean = rows.mean(0)
-    return [round(float(np.linalg.norm(mean - rows[list(order[:k])].mean(0))), 9) for k in range(1, len(rows))]
+    return [
+        round(float(np.linalg.norm(mean - rows[list(order[:k])].mean(0))), 9) for k in range(1, len(rows))
+    ]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -32,7 +34,9 @@ def test_of_all_orders_it_is_the_one_whose_prefixes_come_nearest_to_the_mean(see
 def test_it_keeps_the_first_of_that_order(seed: int, room: int) -> None:
     rows = unit(6, seed)
     best = min(itertools.permutations(range(6)), key=lambda order: prefixes(rows, order))
-    patches = [told(f"{i}", embedding=3.0 * (i + 1) * row) for i, row in enumerate(rows)]  # lengths do not count
+    patches = [
+        told(f"{i}", embedding=3.0 * (i + 1) * row) for i, row in enumerate(rows)
+    ]  # lengths do not count
     assert kept(Herding(), patches, 10 * room) == {f"{i}" for i in best[:room]}
 
 

@@ -61,7 +61,9 @@ def test_within_a_hospital_every_patch_stays_equally_often() -> None:
 def test_the_order_of_arrival_within_a_hospital_does_not_matter() -> None:
     stream = [told(f"a{i}", size, "a") for i, size in enumerate((60, 50, 30, 20))]
     for seed in range(10):
-        outcomes = {frozenset(streamed(HospitalBalanced(), p, 100, seed)) for p in itertools.permutations(stream)}
+        outcomes = {
+            frozenset(streamed(HospitalBalanced(), p, 100, seed)) for p in itertools.permutations(stream)
+        }
         assert len(outcomes) == 1
 
 

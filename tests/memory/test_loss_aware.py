@@ -47,7 +47,9 @@ def test_the_power_makes_it_even_or_greedy() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_a_stream_in_any_order_gives_one_answer(seed: int) -> None:
     stream = [told(f"{i}", size, loss=1.0 + i) for i, size in enumerate((60, 50, 30, 20, 45))]
-    outcomes = {frozenset(streamed(LossAware(), order, 100, seed)) for order in itertools.permutations(stream)}
+    outcomes = {
+        frozenset(streamed(LossAware(), order, 100, seed)) for order in itertools.permutations(stream)
+    }
     assert outcomes == {frozenset(kept(LossAware(), stream, 100, seed))}
 
 

@@ -62,7 +62,11 @@ def herded(rows: np.ndarray, mean: np.ndarray) -> list[int]:
 
 def _mean(descriptors: Sequence[Descriptor], members: Sequence[int], rows: np.ndarray) -> np.ndarray:
     """What the latest of the members says; where none says anything, the mean of the members. Whole numbers `[d]`."""
-    told = [descriptors[i] for i in members if len(descriptors[i].description.vectors.get("mean", ())) == rows.shape[1]]
+    told = [
+        descriptors[i]
+        for i in members
+        if len(descriptors[i].description.vectors.get("mean", ())) == rows.shape[1]
+    ]
     if not told:
         return np.rint(rows.mean(0))
     latest = max(told, key=lambda d: (d.description.scores.get("offered", 0.0), d.id))
