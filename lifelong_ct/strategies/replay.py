@@ -11,8 +11,9 @@ from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
 from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.seeding import generator
 from lifelong_ct.core.units import format_bytes
-from lifelong_ct.memory.exemplars import least_bytes
-from lifelong_ct.memory.selection import Description, SelectionPolicy
+from lifelong_ct.memory.exemplars import Origin, least_bytes
+from lifelong_ct.memory.selection import SelectionPolicy, needs_of
+from lifelong_ct.strategies.describing import Describer
 
 
 class Replay(StrategyPlugin):
@@ -53,6 +54,7 @@ class Replay(StrategyPlugin):
                 "strategy.plugins",
                 "use strategy=naive for no replay",
             )
+        needs_of(selection)
         self.selection = selection
         self.exemplars_per_batch = exemplars_per_batch
         self.offer_every = offer_every
@@ -69,22 +71,31 @@ class Replay(StrategyPlugin):
                 f"raise it to many times {least}, or use strategy=naive",
             )
         self.memory = context.exemplars(self.selection)
+        self.describer = Describer(self.selection, context.label_space)
+        self._new: tuple[torch.Tensor, torch.Tensor, list[Origin]] | None = None
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
-        """Offers the new patches, then appends exemplars of earlier hospitals to the micro-batch."""
+        """Takes the new patches as they are, then appends exemplars of earlier hospitals to the micro-batch."""
         x, y = strategy.mbatch[0], strategy.mbatch[1]
         step = strategy.clock.train_iterations
         hospital = self.context.hospitals[strategy.clock.train_exp_counter]
         rng = generator(self.context.seed, "replay", step, strategy.micro_step)
         past = self.memory.sample(self.exemplars_per_batch, rng, without=hospital)
         if step % self.offer_every == 0 and self.memory.allows(hospital, ("x", "y")):
-            kept = coarse(x.cpu(), self.window, self.precision)
-            new = zip(kept, y.cpu(), self.context.origins(strategy), strict=True)
-            self.memory.offer_all([({"x": a, "y": b}, origin, Description()) for a, b, origin in new])
+            self._new = coarse(x.cpu(), self.window, self.precision), y.cpu(), self.context.origins(strategy)
+            self.describer.watch(strategy.model)
         if past:
             wide = max(y.dtype, past["y"].dtype, key=lambda dtype: dtype.itemsize)
             strategy.mbatch[0] = torch.cat([x, past["x"].to(x)])
             strategy.mbatch[1] = torch.cat([y.to(wide), past["y"].to(y.device, wide)])
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Offers the new patches with what the forward pass says of them."""
+        if self._new is not None:
+            x, y, origins = self._new
+            offers = zip(x, y, origins, self.describer(strategy, y), strict=True)
+            self.memory.offer_all([({"x": a, "y": b}, origin, said) for a, b, origin, said in offers])
+            self._new = None
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         return self.memory.declared_bytes()
