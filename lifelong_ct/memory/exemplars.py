@@ -113,6 +113,14 @@ class ExemplarMemory:
         """Every exemplar with its parts, in the order of arrival."""
         return map(self._unpacked, self._pool.kept)
 
+    def describe(self, said: Mapping[str, Description]) -> None:
+        """Replaces descriptions, by the exemplars' ids; of what is not held nothing is kept. Where longer ones pass the
+        budget the policy decides anew."""
+        kept = [replace(e, description=said.get(e.id, e.description)) for e in self._pool.kept]
+        self._keep(kept, {})
+        if self.nbytes > self.budget:
+            self._decide(())
+
     def remove(self, patient: str) -> int:
         """Forgets every exemplar of a patient, by its keyed hash; how many there were."""
         before = len(self)

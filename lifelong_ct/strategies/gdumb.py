@@ -7,10 +7,10 @@ from typing import Any
 
 from lifelong_ct.core.protocols import Batch
 from lifelong_ct.core.seeding import generator
-from lifelong_ct.memory.exemplars import ExemplarMemory
+from lifelong_ct.memory.exemplars import ExemplarMemory, Origin
 from lifelong_ct.memory.parts import stacked
-from lifelong_ct.memory.selection import SelectionPolicy
-from lifelong_ct.strategies.replay import Replay
+from lifelong_ct.memory.selection import Description, SelectionPolicy
+from lifelong_ct.strategies.replay import Replay, coarse
 
 
 class GDumb(Replay):
@@ -41,13 +41,25 @@ class GDumb(Replay):
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Fills the memory, and makes it what is trained on."""
-        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
+        clock, k = strategy.clock, strategy.accumulate
+        hospital = self.context.hospitals[clock.train_exp_counter]
         if self.memory.allows(hospital, ("x", "y")):
-            for batch in strategy.source.batches(0, strategy.steps * strategy.accumulate):
-                self.offer_batch(batch, hospital)
+            for n, batch in enumerate(strategy.source.batches(0, strategy.steps * k)):
+                size = len(batch.cases)
+                self._offer(batch, hospital, [clock.train_iterations + (n + i / size) / k for i in range(size)])
         if len(self.memory):
-            keys = (self.context.seed, "gdumb", strategy.clock.train_exp_counter)
+            keys = (self.context.seed, "gdumb", clock.train_exp_counter)
             strategy.source = FromMemory(self.memory, strategy.train_mb_size, keys)
+
+    def _offer(self, batch: Batch, hospital: str, when: Sequence[float]) -> None:
+        """Offers a batch that naive training would see; `when`, in its optimizer steps."""
+        size = len(batch.cases)
+        told = zip(batch.cases, batch.patients or [""] * size, batch.corners or [None] * size, strict=True)
+        origins = [Origin(hospital, case, patient, corner) for case, patient, corner in told]
+        x, organs = coarse(batch.x, self.window, self.precision), self.describer.organs(batch.y)
+        said = [Description(shown, {"offered": at}) for shown, at in zip(organs, when, strict=True)]
+        offers = zip(x, batch.y, origins, said, strict=True)
+        self.memory.offer_all([({"x": a, "y": b}, origin, told) for a, b, origin, told in offers])
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """The micro-batch is of the memory already."""
