@@ -53,7 +53,8 @@ class Run:
         self.builder = Builder(options, self.ledger, self.device, self.plugins, self.rounds)
         self.teller = Teller(options, reporter, self.results)
         keep = options.trainer.keep_checkpoints
-        self._generations = Generations(options.folder / "checkpoints", keep, self.ledger, self.teller.note)
+        checkpoints, files = options.folder / "checkpoints", self.builder.exemplar_files
+        self._generations = Generations(checkpoints, keep, self.ledger, self.teller.note, files)
         self._reached = 0
 
     def demands(self) -> list[planner.Demand]:
