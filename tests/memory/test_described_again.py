@@ -22,7 +22,9 @@ def test_what_is_said_anew_is_kept_for_what_is_held_and_voxels_stay() -> None:
     memory = filled(100_000, Description())
     before = list(memory.held())
     size, chosen = memory.nbytes, before[1][0].id
-    memory.describe({chosen: Description(scores={"offered": 7.0}), "gone": Description(scores={"offered": 9.0})})
+    memory.describe(
+        {chosen: Description(scores={"offered": 7.0}), "gone": Description(scores={"offered": 9.0})}
+    )
     after = list(memory.held())
     assert [e.id for e, _ in after] == [e.id for e, _ in before]
     assert all(torch.equal(a["x"], b["x"]) for (_, a), (_, b) in zip(after, before, strict=True))
