@@ -125,6 +125,13 @@ class ExemplarMemory:
         """Every exemplar with its parts, in the order of arrival."""
         return map(self._unpacked, self._pool.kept)
 
+    def describe(self, said: Mapping[str, Description]) -> None:
+        """Replaces descriptions, by the exemplars' ids; of what is not held nothing is kept. Where longer ones pass the
+        budget the policy decides anew."""
+        self._keep([replace(e, description=said[e.id]) if e.id in said else e for e in self._pool.kept])
+        if self.nbytes > self.budget:
+            self._decide(())
+
     def remove(self, patient: str) -> int:
         """Forgets every exemplar of a patient, by its keyed hash; how many there were. Of those that were dropped earlier
         hash and size stay, which later decisions need."""

@@ -92,7 +92,7 @@ class Describer:
             if slope is not None and self._features is not None:
                 vectors["gradient"] = head_gradient(slope, self._features[: len(y)].detach().float())
         self._deepest = self._features = None
-        organs = self._organs(y) if "organs" in self.needs else [{}] * len(y)
+        organs = self.organs(y)
         return [
             Description(
                 organs[i], {k: v[i] for k, v in scores.items()}, {k: v[i] for k, v in vectors.items()}
@@ -119,7 +119,10 @@ class Describer:
         self._sum, self._summed = sums[-1], (experience, count + len(units))
         return (sums / np.arange(count + 1, count + 1 + len(units))[:, None]).astype(np.float32)
 
-    def _organs(self, y: Tensor) -> list[dict[str, int]]:
+    def organs(self, y: Tensor) -> list[dict[str, int]]:
+        """Voxels with each organ's label, where the policy needs it; y codes as stored, `[B,1,D,H,W]` on the CPU."""
+        if "organs" not in self.needs:
+            return [{}] * len(y)
         channel = self.space.literal() + 1  # padding is 0, background 1
         counts = [np.bincount(channel[codes.reshape(-1)]) for codes in y.numpy()]
         return [
