@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.memory.exemplars import ExemplarMemory, Origin
+from lifelong_ct.memory.selection import SelectionPolicy
 
 
 @dataclass
@@ -37,6 +40,29 @@ class StrategyContext:
     hospitals: list[str]
     new_model: Callable[[], Any]
     channels: int = 1
+
+    def exemplars(self, selection: SelectionPolicy) -> ExemplarMemory:
+        """The exemplar memory of the run, empty; ask for one only.
+
+        Args:
+            selection: policy of the memory.
+
+        Raises:
+            LifelongCTError: the run has no room for exemplars.
+            LimitExceeded: the budget passes a limit.
+        """
+        if self.exemplar_bytes <= 0:
+            raise LifelongCTError(
+                "the strategy needs room for exemplars", "memory.exemplars", "set it, e.g. to 16MiB"
+            )
+        return ExemplarMemory(self.exemplar_bytes, selection, self.ledger, self.seed, self.sharing)
+
+    def origins(self, strategy: Any) -> list[Origin]:
+        """Where each new patch of the micro-batch comes from; replayed ones that stand behind them are not told."""
+        hospital = self.hospitals[strategy.clock.train_exp_counter]
+        unknown = [None] * len(strategy.mb_cases)
+        told = zip(strategy.mb_cases, strategy.mb_patients or unknown, strategy.mb_corners or unknown)
+        return [Origin(hospital, case, patient or "", corner) for case, patient, corner in told]
 
 
 class StrategyPlugin(SupervisedPlugin):

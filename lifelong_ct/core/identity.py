@@ -61,6 +61,10 @@ class Identity:
         message = f"{hospital}\x1f{source_id}".encode()
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()[:16]
 
+    def of_patient(self, hospital: str, patient: str) -> str:
+        """The keyed hash of a patient of a hospital, 16 hex digits. It is no case's pseudonym."""
+        return self.pseudonym(hospital, f"\x1fpatient\x1f{patient}")
+
     def of(self, case: Case) -> str:
         """The pseudonym of a case."""
         return self.pseudonym(case.hospital, case.id)

@@ -38,11 +38,15 @@ class Batch:
         x: int16 `[B,C,D,H,W]`.
         y: codes `[B,1,D,H,W]`.
         cases: content digest of each sample's case.
+        patients: keyed hash of each sample's patient; empty where the source does not tell.
+        corners: first voxel `(D, H, W)` of each sample in its stored volume; likewise.
     """
 
     x: Tensor
     y: Tensor
     cases: Sequence[str]
+    patients: Sequence[str] = ()
+    corners: Sequence[tuple[int, int, int]] = ()
 
 
 class PatchSource(Protocol):

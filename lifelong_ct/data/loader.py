@@ -23,7 +23,7 @@ from lifelong_ct.data.loading.patches import PAD_HU, read_into
 from lifelong_ct.data.loading.processes import ProcessReaders
 from lifelong_ct.data.loading.tasks import Buffers, Readers, Task
 from lifelong_ct.data.loading.threads import ThreadReaders
-from lifelong_ct.data.sampling import Corner, PatchSampler, SamplingPolicy, Schedule
+from lifelong_ct.data.sampling import Corner, Draw, PatchSampler, SamplingPolicy, Schedule
 from lifelong_ct.data.sampling.policy import corner, resolve
 from lifelong_ct.data.volume import StoredVolume
 
@@ -51,6 +51,7 @@ class PatchLoader:
             as that where None.
         ledger: asked for queues, buffers and the caches of processes.
         names: what the case of each volume is called in an error; its content digest where None.
+        patients: keyed hash of each volume's patient, for the batches; None where nobody needs to know.
 
     Attributes:
         position: number of the next batch.
@@ -77,6 +78,7 @@ class PatchLoader:
         worker_cache: int | None = None,
         ledger: Ledger | None = None,
         names: Sequence[str] | None = None,
+        patients: Sequence[str] | None = None,
     ) -> None:
         self.volumes, self.patch = volumes, (patch[0], patch[1], patch[2])
         self.sampler = PatchSampler(
@@ -84,7 +86,7 @@ class PatchLoader:
         )
         self.read_ahead, self.workers = max(1, read_ahead), max(1, workers)
         self.worker_kind, self.timeout = budget.checked_kind(worker_kind), timeout
-        self.ledger, self._names = ledger, names
+        self.ledger, self._names, self._patients = ledger, names, patients
         self.worker_cache = volumes[0].cache.capacity if worker_cache is None else worker_cache
         luts = [label_space.encode_lut(volume.organs, volume.overlaps) for volume in volumes]
         self._code_type = np.dtype(label_space.dtype)
@@ -106,9 +108,8 @@ class PatchLoader:
         """
         draws = self.sampler.centres(step)
         buffers = self._buffers(len(draws))
-        for row, draw in enumerate(draws):
-            self._read(Task(step, row, draw.volume, draw.centre), buffers)
-        return self._batch([draw.volume for draw in draws], buffers.x, buffers.y)
+        corners = [self._read(Task(step, i, d.volume, d.centre), buffers) for i, d in enumerate(draws)]
+        return self._batch(draws, corners, buffers.x, buffers.y)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of a range, in order, read ahead.
@@ -130,7 +131,7 @@ class PatchLoader:
                 self.position = ready.step + 1
                 self._close_shown(ready.step, self.position, readers)
                 self._use_queue(flow.in_flight)
-                yield self._batch([draw.volume for draw in ready.draws], ready.x, ready.y)
+                yield self._batch(ready.draws, ready.corners, ready.x, ready.y)
 
     def needs(self) -> dict[str, int]:
         """Owner → bytes that `batches` asks the ledger for; the volumes' own cache is not among them."""
@@ -229,18 +230,20 @@ class PatchLoader:
         if self.ledger is not None:
             self.ledger.use("ram", budget.CACHES, held)
 
-    def _read(self, task: Task, buffers: Buffers) -> None:
+    def _read(self, task: Task, buffers: Buffers) -> Corner:
         volume = self.volumes[task.volume]
         start = corner(volume.shape, self.patch, resolve(volume, task.centre))
         read_into(volume, start, self._luts[task.volume], buffers.x[task.row], buffers.y[task.row], IGNORE)
+        return start
 
     def _buffers(self, rows: int) -> Buffers:
         x = np.empty((rows, self.volumes[0].channels, *self.patch), np.int16)
         return Buffers(x, np.empty((rows, 1, *self.patch), self._code_type))
 
-    def _batch(self, indices: Sequence[int], x: np.ndarray, y: np.ndarray) -> Batch:
-        cases = [self.volumes[index].digest for index in indices]
-        return Batch(torch.from_numpy(x), torch.from_numpy(y), cases)
+    def _batch(self, draws: Sequence[Draw], corners: Sequence[Corner], x: np.ndarray, y: np.ndarray) -> Batch:
+        cases = [self.volumes[draw.volume].digest for draw in draws]
+        patients = [] if self._patients is None else [self._patients[draw.volume] for draw in draws]
+        return Batch(torch.from_numpy(x), torch.from_numpy(y), cases, patients, corners)
 
     def _name(self, index: int) -> str:
         digest = self.volumes[index].digest

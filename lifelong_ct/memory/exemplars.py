@@ -2,146 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import blosc2
 import numpy as np
-import torch
-import xxhash
 from torch import Tensor
 
 from lifelong_ct.core.errors import CheckpointError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.units import format_bytes
-from lifelong_ct.memory.selection import Descriptor, SelectionPolicy
+from lifelong_ct.memory import rows
+from lifelong_ct.memory.parts import OVERHEAD, Exemplar, Origin, least_bytes, pack, stacked
+from lifelong_ct.memory.pool import Pool
+from lifelong_ct.memory.selection import Description, Descriptor, SelectionPolicy
 
-_PARAMS: dict[str, Any] = {"codec": blosc2.Codec.ZSTD, "clevel": 3, "nthreads": 1}
-OVERHEAD = 256
-"""Bytes counted per exemplar for its metadata."""
+__all__ = ["OVERHEAD", "Exemplar", "ExemplarMemory", "Origin", "least_bytes"]
 
-
-@dataclass(frozen=True)
-class Exemplar:
-    """One patch as stored: int16 voxels and coded labels, compressed.
-
-    Attributes:
-        image, label: compressed bytes.
-        shape: `(C, D, H, W)` of the image.
-        label_dtype: numpy name of the label type.
-        hospital: where it comes from.
-        case: content digest of its case.
-    """
-
-    image: bytes
-    label: bytes
-    shape: tuple[int, ...]
-    label_dtype: str
-    hospital: str
-    case: str
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held, metadata included."""
-        return len(self.image) + len(self.label) + OVERHEAD
-
-    @cached_property
-    def id(self) -> str:
-        """Hash of the content."""
-        return xxhash.xxh3_128_hexdigest(self.image + self.label)
-
-    def unpack(self) -> tuple[Tensor, Tensor]:
-        """int16 `[C,D,H,W]` and codes `[1,D,H,W]`."""
-        x = np.frombuffer(blosc2.decompress2(self.image), np.int16).reshape(self.shape)
-        y = np.frombuffer(blosc2.decompress2(self.label), self.label_dtype).reshape(1, *self.shape[1:])
-        return torch.from_numpy(x.copy()), torch.from_numpy(y.copy())
+Offer = tuple[Mapping[str, Tensor], Origin, Description]
+_LATENT = frozenset(("y", "z"))
+"""Parts of features: what a layer made of the voxels, and the labels that they are learnt with."""
 
 
 class ExemplarMemory:
     """Detached patches with their annotation protocol, in at most `budget` bytes.
 
-    The budget is reserved in the ledger at once, under `ram` and `exemplars`; what is really stored is
-    told with `use`.
+    An exemplar has named parts: `x` int16 voxels `[C,D,H,W]`, `y` codes `[1,D,H,W]`, `z` features, and any other
+    array, such as `logits`; all compressed without loss. The budget is reserved in the ledger at once, under
+    `ram` and `exemplars`; what is really stored is told with `use`.
 
     Args:
         budget: bytes.
         policy: which exemplars stay.
         ledger: asked at construction.
         seed: of the policy's decisions.
+        sharing: hospital → patches, features or forbid. Who is not named shares nothing.
+
+    Attributes:
+        nbytes: stored, compression and descriptions included.
 
     Raises:
         LimitExceeded: the budget passes a limit.
     """
 
-    def __init__(self, budget: int, policy: SelectionPolicy, ledger: Ledger, seed: int) -> None:
-        self.budget, self.policy, self.seed = budget, policy, seed
+    def __init__(
+        self, budget: int, policy: SelectionPolicy, ledger: Ledger, seed: int, sharing: Mapping[str, str]
+    ) -> None:
+        self.budget, self.policy, self.seed, self.sharing = budget, policy, seed, sharing
+        self.nbytes = 0
         self._ledger = ledger
-        self._kept: list[Exemplar] = []
+        self._pool = Pool(())
+        self._data: dict[str, bytes] = {}
         self._gone: list[Descriptor] = []
         ledger.admit("exemplars", "exemplar memory", budget)
         ledger.admit("ram", "exemplar memory", budget)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._pool.kept)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes stored, compression included."""
-        return sum(exemplar.nbytes for exemplar in self._kept)
+    def allows(self, hospital: str, parts: Sequence[str]) -> bool:
+        """Whether a hospital lets these parts be kept: everything with `patches`; with `features` only `z`, and `y`
+        beside it."""
+        shares = self.sharing.get(hospital, "forbid")
+        return shares == "patches" or (shares == "features" and "z" in parts and _LATENT.issuperset(parts))
 
-    def offer(self, x: Tensor, y: Tensor, hospital: str, case: str) -> None:
-        """Offers one patch: int16 `[C,D,H,W]`, codes `[1,D,H,W]`; the policy decides who stays.
+    def offer(
+        self, parts: Mapping[str, Tensor], origin: Origin, description: Description | None = None
+    ) -> bool:
+        """Offers one patch; the policy decides who stays. See `offer_all`."""
+        return self.offer_all([(parts, origin, description or Description())]) == 1
+
+    def offer_all(self, offers: Sequence[Offer]) -> int:
+        """Offers patches; the policy decides once. How many of them it saw: what a hospital does not share is
+        refused here, see `allows`.
 
         Raises:
-            LimitExceeded: the budget does not hold this one patch.
-            TypeError: the voxels are not int16.
+            LimitExceeded: the budget does not hold one of them alone.
+            TypeError: voxels are not int16.
         """
-        image, label = x.numpy(), y.numpy()
-        if image.dtype != np.int16:
-            raise TypeError(f"exemplars are int16 voxels as stored, not {image.dtype}")
-        packed = _pack(image), _pack(label)
-        newcomer = Exemplar(*packed, tuple(image.shape), label.dtype.name, hospital, case)
-        if newcomer.nbytes > self.budget:
+        shared = [o for o in offers if self.allows(o[1].hospital, tuple(o[0]))]
+        packed = [pack(*offer) for offer in shared]
+        largest = max((exemplar.nbytes for exemplar, _ in packed), default=0)
+        if largest > self.budget:
             raise LimitExceeded(
-                f"one exemplar takes {format_bytes(newcomer.nbytes)}, the memory holds {format_bytes(self.budget)}",
+                f"one exemplar takes {format_bytes(largest)}, the memory holds {format_bytes(self.budget)}",
                 "memory.exemplars",
-                f"raise it to at least {newcomer.nbytes}, better to many times that, or use smaller patches",
+                f"raise it to at least {largest}, better to many times that, or use smaller patches",
             )
-        self._decide([*self._kept, newcomer])
+        if packed:
+            self._decide(packed)
+        return len(packed)
 
-    def sample(
+    def draw(
         self, count: int, rng: np.random.Generator, without: str | None = None
-    ) -> tuple[Tensor, Tensor] | tuple[None, None]:
-        """`count` exemplars with equal right, with replacement, none of the hospital `without`.
+    ) -> list[tuple[Exemplar, dict[str, Tensor]]]:
+        """`count` exemplars with their parts: with equal right, with replacement, none of the hospital `without`.
 
-        Returns:
-            int16 `[n,C,D,H,W]` and codes `[n,1,D,H,W]`; None twice where there is none.
+        Its time does not grow with what is held. Empty where there is none.
         """
-        pool = [exemplar for exemplar in self._kept if exemplar.hospital != without]
-        if not pool:
-            return None, None
-        pairs = [pool[i].unpack() for i in rng.integers(0, len(pool), count)]
-        dtype = max((y.dtype for _, y in pairs), key=lambda t: t.itemsize)
-        return torch.stack([x for x, _ in pairs]), torch.stack([y.to(dtype) for _, y in pairs])
+        size = self._pool.size(without)
+        places = rng.integers(0, size, count) if size else ()
+        return [self._unpacked(self._pool.at(int(place), without)) for place in places]
 
-    def remove(self, case: str) -> int:
-        """Forgets every exemplar of a case; how many there were."""
-        before = len(self._kept)
-        self._kept = [exemplar for exemplar in self._kept if exemplar.case != case]
-        self._tell()
-        return before - len(self._kept)
+    def sample(self, count: int, rng: np.random.Generator, without: str | None = None) -> dict[str, Tensor]:
+        """What `draw` draws, stacked: name → `[n, …]`, such as int16 `x` `[n,C,D,H,W]` and codes `y` `[n,1,D,H,W]`;
+        empty where there is none."""
+        return stacked([parts for _, parts in self.draw(count, rng, without)])
+
+    def held(self) -> Iterator[tuple[Exemplar, dict[str, Tensor]]]:
+        """Every exemplar with its parts, in the order of arrival."""
+        return map(self._unpacked, self._pool.kept)
+
+    def remove(self, patient: str) -> int:
+        """Forgets every exemplar of a patient, by its keyed hash; how many there were."""
+        before = len(self)
+        self._keep([exemplar for exemplar in self._pool.kept if exemplar.origin.patient != patient], {})
+        return before - len(self)
+
+    def declared_bytes(self) -> dict[str, int]:
+        """Kind of the ledger → most bytes that it will hold, for `StrategyPlugin.declared_bytes`."""
+        return {"exemplars": self.budget, "ram": self.budget}
+
+    def held_bytes(self) -> dict[str, int]:
+        """Kind of the ledger → bytes held now, likewise."""
+        return {"exemplars": self.nbytes}
 
     def state_dict(self) -> dict[str, Any]:
         """Byte tensors and metadata."""
-        rows = [
-            {"shape": list(e.shape), "label_dtype": e.label_dtype, "hospital": e.hospital, "case": e.case}
-            for e in self._kept
-        ]
-        blobs = [[_to_tensor(e.image), _to_tensor(e.label)] for e in self._kept]
-        gone = [[d.id, d.nbytes, d.hospital] for d in self._gone]
-        return {"rows": rows, "blobs": blobs, "gone": gone}
+        kept = self._pool.kept
+        return {
+            "rows": [rows.of_exemplar(exemplar) for exemplar in kept],
+            "blobs": [rows.to_tensor(self._data[exemplar.id]) for exemplar in kept],
+            "gone": [rows.of_descriptor(descriptor) for descriptor in self._gone],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`.
@@ -149,49 +142,39 @@ class ExemplarMemory:
         Raises:
             CheckpointError: the exemplars do not fit the budget of this run.
         """
-        kept = [
-            Exemplar(
-                image.numpy().tobytes(),
-                label.numpy().tobytes(),
-                tuple(row["shape"]),
-                row["label_dtype"],
-                row["hospital"],
-                row["case"],
-            )
-            for row, (image, label) in zip(state["rows"], state["blobs"], strict=True)
-        ]
+        kept = [rows.to_exemplar(row) for row in state["rows"]]
         if sum(exemplar.nbytes for exemplar in kept) > self.budget:
             raise CheckpointError(
                 f"the exemplars of the checkpoint take more than the budget of {self.budget} bytes",
                 "memory.exemplars",
                 "resume with the limit of the run that wrote it",
             )
-        self._kept = kept
-        self._gone = [Descriptor(id_, size, hospital, gone=True) for id_, size, hospital in state["gone"]]
-        self._tell()
+        blobs = [rows.to_bytes(blob) for blob in state["blobs"]]
+        self._data.clear()
+        self._gone = [rows.to_descriptor(row) for row in state["gone"]]
+        self._keep(kept, {exemplar.id: data for exemplar, data in zip(kept, blobs, strict=True)})
 
-    def _decide(self, candidates: list[Exemplar]) -> None:
+    def _decide(self, newcomers: Sequence[tuple[Exemplar, bytes]]) -> None:
+        candidates = [*self._pool.kept, *(exemplar for exemplar, _ in newcomers)]
         unique = list({exemplar.id: exemplar for exemplar in candidates}.values())
-        descriptors = [*(Descriptor(e.id, e.nbytes, e.hospital) for e in unique), *self._gone]
+        descriptors = [*(exemplar.descriptor for exemplar in unique), *self._gone]
         keep = self.policy.decide(descriptors, self.seed, self.budget)
-        self._kept = [exemplar for exemplar, stays in zip(unique, keep) if stays]
-        self._gone = [replace(d, gone=True) for d, stays in zip(descriptors, keep) if stays == d.gone]
-        self._tell()
+        self._gone = [_small(d) for d, stays in zip(descriptors, keep) if stays == d.gone]
+        kept = [exemplar for exemplar, stays in zip(unique, keep) if stays]
+        self._keep(kept, {exemplar.id: data for exemplar, data in newcomers})
 
-    def _tell(self) -> None:
+    def _keep(self, kept: list[Exemplar], new: Mapping[str, bytes]) -> None:
+        held = {**self._data, **new}
+        self._data = {exemplar.id: held[exemplar.id] for exemplar in kept}
+        self._pool = Pool(kept)
+        self.nbytes = sum(exemplar.nbytes for exemplar in kept)
         self._ledger.use("exemplars", "exemplar memory", self.nbytes)
         self._ledger.use("ram", "exemplar memory", self.nbytes)
 
-
-def least_bytes(patch: Sequence[int]) -> int:
-    """Bytes of one exemplar of `[D, H, W]` voxels, at best: a patch without any structure."""
-    return len(_pack(np.zeros(patch, np.int16))) + len(_pack(np.zeros(patch, np.uint8))) + OVERHEAD
+    def _unpacked(self, exemplar: Exemplar) -> tuple[Exemplar, dict[str, Tensor]]:
+        return exemplar, exemplar.unpack(self._data[exemplar.id])
 
 
-def _pack(array: np.ndarray) -> bytes:
-    array = np.ascontiguousarray(array)
-    return blosc2.compress2(array.tobytes(), cparams=blosc2.CParams(typesize=array.itemsize, **_PARAMS))
-
-
-def _to_tensor(data: bytes) -> Tensor:
-    return torch.from_numpy(np.frombuffer(data, np.uint8).copy())
+def _small(descriptor: Descriptor) -> Descriptor:
+    """Of what is gone no vectors stay."""
+    return replace(descriptor, gone=True, description=replace(descriptor.description, vectors={}))

@@ -11,8 +11,8 @@ from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
 from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.seeding import generator
 from lifelong_ct.core.units import format_bytes
-from lifelong_ct.memory.exemplars import ExemplarMemory, least_bytes
-from lifelong_ct.memory.selection import SelectionPolicy
+from lifelong_ct.memory.exemplars import least_bytes
+from lifelong_ct.memory.selection import Description, SelectionPolicy
 
 
 class Replay(StrategyPlugin):
@@ -60,42 +60,34 @@ class Replay(StrategyPlugin):
 
     def bind(self, context: StrategyContext) -> None:
         super().bind(context)
-        if context.exemplar_bytes <= 0:
-            raise LifelongCTError(
-                "replay needs room for exemplars", "memory.exemplars", "set it, e.g. to 16MiB"
-            )
         least = least_bytes(context.patch)
-        if context.exemplar_bytes < least:
+        if 0 < context.exemplar_bytes < least:
             raise LimitExceeded(
                 f"replay needs at least {least} bytes, one patch without any structure; "
                 f"the limit is {format_bytes(context.exemplar_bytes)}",
                 "memory.exemplars",
                 f"raise it to many times {least}, or use strategy=naive",
             )
-        self.memory = ExemplarMemory(context.exemplar_bytes, self.selection, context.ledger, context.seed)
+        self.memory = context.exemplars(self.selection)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Offers the new patches, then appends exemplars of earlier hospitals to the micro-batch."""
         x, y = strategy.mbatch[0], strategy.mbatch[1]
         step = strategy.clock.train_iterations
         hospital = self.context.hospitals[strategy.clock.train_exp_counter]
-        past_x, past_y = self._exemplars(step, strategy.micro_step, hospital)
-        if step % self.offer_every == 0 and self.context.sharing.get(hospital) == "patches":
-            for patch, codes, case in zip(x.cpu(), y.cpu(), strategy.mb_cases, strict=True):
-                self.memory.offer(coarse(patch, self.window, self.precision), codes, hospital, case)
-        if past_x is not None and past_y is not None:
-            wide = max(y.dtype, past_y.dtype, key=lambda dtype: dtype.itemsize)
-            strategy.mbatch[0] = torch.cat([x, past_x.to(x)])
-            strategy.mbatch[1] = torch.cat([y.to(wide), past_y.to(y.device, wide)])
-
-    def _exemplars(
-        self, step: int, micro_step: int, hospital: str
-    ) -> tuple[torch.Tensor, torch.Tensor] | tuple[None, None]:
-        rng = generator(self.context.seed, "replay", step, micro_step)
-        return self.memory.sample(self.exemplars_per_batch, rng, without=hospital)
+        rng = generator(self.context.seed, "replay", step, strategy.micro_step)
+        past = self.memory.sample(self.exemplars_per_batch, rng, without=hospital)
+        if step % self.offer_every == 0 and self.memory.allows(hospital, ("x", "y")):
+            kept = coarse(x.cpu(), self.window, self.precision)
+            new = zip(kept, y.cpu(), self.context.origins(strategy), strict=True)
+            self.memory.offer_all([({"x": a, "y": b}, origin, Description()) for a, b, origin in new])
+        if past:
+            wide = max(y.dtype, past["y"].dtype, key=lambda dtype: dtype.itemsize)
+            strategy.mbatch[0] = torch.cat([x, past["x"].to(x)])
+            strategy.mbatch[1] = torch.cat([y.to(wide), past["y"].to(y.device, wide)])
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
-        return {"exemplars": self.memory.budget, "ram": self.memory.budget}
+        return self.memory.declared_bytes()
 
     def state_dict(self) -> dict[str, Any]:
         return {"memory": self.memory.state_dict()}
@@ -104,7 +96,7 @@ class Replay(StrategyPlugin):
         self.memory.load_state_dict(state["memory"])
 
     def held_bytes(self) -> dict[str, int]:
-        return {"exemplars": self.memory.nbytes}
+        return self.memory.held_bytes()
 
 
 def coarse(x: torch.Tensor, window: Sequence[float] | None, precision: int) -> torch.Tensor:

@@ -169,6 +169,7 @@ class Builder:
             worker_cache=self._worker_cache,
             ledger=self.ledger,
             names=[f"{case.hospital} {identity.of(case)}" for case in cases],
+            patients=[identity.of_patient(case.hospital, case.patient) for case in cases],
         )
 
     def _bound_plugins(self) -> list[StrategyPlugin]:

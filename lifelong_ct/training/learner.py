@@ -65,6 +65,7 @@ class Learner(SupervisedTemplate):
     Attributes:
         micro_step: number of the micro-batch within the optimizer step.
         mb_cases: content digests of the micro-batch's cases.
+        mb_patients, mb_corners: see `Batch`.
     """
 
     plugins: list[Any]
@@ -112,6 +113,8 @@ class Learner(SupervisedTemplate):
         self.source: PatchSource | None = None
         self.steps, self.micro_step = 0, 0
         self.mb_cases: Sequence[str] = ()
+        self.mb_patients: Sequence[str] = ()
+        self.mb_corners: Sequence[tuple[int, int, int]] = ()
         self.dataloader: Iterable[Any] = []
         self.optimized_param_id: dict[str, nn.Parameter] | None = None
 
@@ -241,6 +244,7 @@ class Learner(SupervisedTemplate):
 
     def _take(self, batch: Batch, micro_step: int) -> None:
         self.micro_step, self.mb_cases = micro_step, batch.cases
+        self.mb_patients, self.mb_corners = batch.patients, batch.corners
         self.mbatch = [batch.x, batch.y]
         self._unpack_minibatch()
 

@@ -28,6 +28,12 @@ class TestIdentity:
         assert Identity(tmp_path / "state").pseudonym("north", "scan-7") == expected
         assert Identity(tmp_path / "other").pseudonym("north", "scan-7") != expected
 
+    def test_a_patient_has_a_keyed_hash_that_is_no_pseudonym_of_a_case(self, tmp_path: Path) -> None:
+        identity = Identity(tmp_path)
+        key = (tmp_path / KEY_FILE).read_bytes()
+        expected = hmac.new(key, b"north\x1f\x1fpatient\x1fscan-7", hashlib.sha256).hexdigest()[:16]
+        assert identity.of_patient("north", "scan-7") == expected != identity.pseudonym("north", "scan-7")
+
     def test_the_key_is_for_its_owner_only(self, tmp_path: Path) -> None:
         Identity(tmp_path)
         assert (tmp_path / KEY_FILE).stat().st_mode & 0o777 == 0o600

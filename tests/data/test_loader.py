@@ -37,7 +37,8 @@ def volumes(store):
 
 
 def same(one, two):
-    return torch.equal(one.x, two.x) and torch.equal(one.y, two.y) and one.cases == two.cases
+    told = (one.cases, one.patients, one.corners) == (two.cases, two.patients, two.corners)
+    return torch.equal(one.x, two.x) and torch.equal(one.y, two.y) and told
 
 
 def reader_threads():
@@ -98,6 +99,24 @@ def test_a_batch_holds_int16_voxels_codes_and_digests(volumes):
     assert (batch.x.dtype, batch.y.dtype) == (torch.int16, torch.uint8)
     draws = made.sampler.draw(0)
     assert list(batch.cases) == [volumes[i].digest for i, _ in draws]
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_a_batch_tells_whose_its_patches_are_and_where_they_lie(volumes, kind):
+    patients = {v.digest: f"patient {v.key}" for v in volumes}
+    made = loader(volumes, worker_kind=kind, patients=[patients[v.digest] for v in volumes])
+    by_digest = {v.digest: v for v in volumes}
+    for batch in made.batches(0, 6):
+        assert batch.patients == [patients[case] for case in batch.cases]
+        for x, case, corner in zip(batch.x, batch.cases, batch.corners, strict=True):
+            whole = by_digest[case]
+            low = [max(0, c) for c in corner]
+            high = [min(n, c + p) for n, c, p in zip(whole.shape, corner, x.shape[1:])]
+            image, _ = whole.read(tuple(low), tuple(b - a for a, b in zip(low, high)))
+            inside = tuple(slice(a - c, b - c) for a, b, c in zip(low, high, corner))
+            assert torch.equal(
+                x[(0, *inside)], torch.from_numpy(np.array(image)).reshape(x[(0, *inside)].shape)
+            )
 
 
 def test_labels_are_coded_for_the_stream(store):

@@ -125,7 +125,7 @@ def test_what_is_stored_is_what_the_hospital_annotated() -> None:
     world.learn(1, steps=4)
     assert len(spy.after[-1]) == 3, "two patches and an exemplar"
     assert any(not torch.equal(a, b) for a, b in zip(spy.before, spy.after, strict=True))
-    stored = [exemplar.unpack()[1] for exemplar in replay.memory._kept]
+    stored = [parts["y"] for _, parts in replay.memory.held()]
     written = {int(code) for codes in stored for code in codes.unique()}
     assert written <= {*world.sources[0].luts[0].tolist(), *world.sources[1].luts[0].tolist()}
 

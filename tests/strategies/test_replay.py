@@ -8,7 +8,7 @@ from tiny import HOSPITALS, World
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
-from lifelong_ct.memory.exemplars import ExemplarMemory
+from lifelong_ct.memory.exemplars import ExemplarMemory, Origin
 from lifelong_ct.memory.selection.reservoir import Reservoir
 from lifelong_ct.strategies.replay import Replay, coarse
 from lifelong_ct.training.augment import Augment
@@ -74,9 +74,7 @@ def test_what_is_stored_is_not_augmented_and_what_is_replayed_is() -> None:
     replay, batches = Replay(Reservoir(), exemplars_per_batch=1), Batches()
     world = World(replay, batches, augment=Augment(noise=20.0))
     world.learn(0, steps=4)
-    exemplar = replay.memory.sample(1, np.random.default_rng(0))[0]
-    assert exemplar is not None
-    assert of(world, 0, exemplar[0])
+    assert of(world, 0, replay.memory.sample(1, np.random.default_rng(0))["x"][0])
     world.learn(1, steps=1)
     assert not of(world, 0, batches.seen[-1][0][2])
 
@@ -142,15 +140,13 @@ def test_coarse_exemplars_take_fewer_bytes_and_keep_their_labels() -> None:
         World(replay, bind={"exemplar_bytes": 1 << 20}).learn(0, steps=4)
     assert len(fine.memory) == len(rough.memory)
     assert rough.memory.nbytes < fine.memory.nbytes
-    x, y = rough.memory.sample(1, np.random.default_rng(0))
-    assert x is not None
-    assert y is not None
+    x, y = rough.memory.sample(1, np.random.default_rng(0)).values()
     assert (x % 16 == 0).all()
     assert any(torch.equal(y[0], fine_y) for fine_y in _labels(fine))
 
 
 def _labels(replay: Replay) -> list[torch.Tensor]:
-    return [exemplar.unpack()[1] for exemplar in replay.memory._kept]
+    return [parts["y"] for _, parts in replay.memory.held()]
 
 
 @pytest.mark.parametrize("wrong", [{"precision": 0}, {"window": [250, -175]}, {"window": [1]}])
@@ -162,8 +158,8 @@ def test_a_window_or_precision_that_means_nothing_is_refused(wrong: dict[str, An
 def test_a_budget_below_any_patch_fails_before_training() -> None:
     """8³ voxels of one value, the smallest that a patch can be, are offered to a memory of just their size."""
     x, y = torch.zeros(1, 8, 8, 8, dtype=torch.int16), torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
-    memory = ExemplarMemory(1 << 20, Reservoir(), Ledger(), seed=0)
-    memory.offer(x, y, "first", "a")
+    memory = ExemplarMemory(1 << 20, Reservoir(), Ledger(), 0, {"first": "patches"})
+    memory.offer({"x": x, "y": y}, Origin("first", "a"))
     with pytest.raises(LimitExceeded, match=f"at least {memory.nbytes} bytes") as error:
         World(Replay(Reservoir()), bind={"exemplar_bytes": memory.nbytes - 1})
     assert error.value.where == "memory.exemplars"

@@ -11,6 +11,7 @@ import numpy as np
 
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.data.loading.tasks import Buffers, Done, Name, Readers, Task
+from lifelong_ct.data.sampling.policy import Corner
 from lifelong_ct.data.sampling.sampler import Draw
 
 TICK = 0.1
@@ -20,10 +21,11 @@ HUNG = "worker_hung"
 
 
 class Ready(NamedTuple):
-    """A batch: its number, what was drawn, int16 `x` `[B,C,D,H,W]`, codes `y` `[B,1,D,H,W]`."""
+    """A batch: its number, what was drawn, where each patch begins, int16 `x` `[B,C,D,H,W]`, codes `y` `[B,1,D,H,W]`."""
 
     step: int
     draws: Sequence[Draw]
+    corners: Sequence[Corner]
     x: np.ndarray
     y: np.ndarray
 
@@ -32,6 +34,7 @@ class _Pending:
     def __init__(self, step: int, draws: Sequence[Draw], buffers: Buffers) -> None:
         self.step, self.draws, self.buffers = step, draws, buffers
         self.left = len(draws)
+        self.corners: list[Corner] = [(0, 0, 0)] * len(draws)
         self.errors: dict[int, BaseException] = {}
 
 
@@ -95,11 +98,12 @@ class Flow:
         del self._pending[step]
         if pending.errors:
             raise pending.errors[min(pending.errors)]
-        return Ready(step, pending.draws, *self.readers.take(pending.buffers))
+        return Ready(step, pending.draws, pending.corners, *self.readers.take(pending.buffers))
 
     def _note(self, done: Done) -> None:
         pending = self._pending[done.task.step]
         pending.left -= 1
+        pending.corners[done.task.row] = done.corner
         if done.error is not None:
             pending.errors[done.task.row] = done.error
 

@@ -205,7 +205,8 @@ class ProcessReaders:
         child.held = reply.get("held", child.held)
         told = reply.get("error")
         if told is None:
-            return Done(worker, task)
+            d, h, w = reply["corner"]
+            return Done(worker, task, corner=(d, h, w))
         volume, again = self._volumes.get(task.volume), message.get("again", 0)
         if isinstance(volume, SourcedVolume) and told.get("code") in MENDABLE and again < _AGAIN:
             try:

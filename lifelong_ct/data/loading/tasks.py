@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
-from lifelong_ct.data.sampling.policy import Centre
+from lifelong_ct.data.sampling.policy import Centre, Corner
 
 
 class Task(NamedTuple):
@@ -21,11 +21,12 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-    """A task that a worker has ended, well or with an error."""
+    """A task that a worker has ended: the patch began at `corner` of its volume, or there is an error."""
 
     worker: int
     task: Task
     error: BaseException | None = None
+    corner: Corner = (0, 0, 0)
 
 
 class Buffers(NamedTuple):

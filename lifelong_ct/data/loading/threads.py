@@ -12,8 +12,9 @@ import blosc2
 import numpy as np
 
 from lifelong_ct.data.loading.tasks import Buffers, Done, Name, Task, failed
+from lifelong_ct.data.sampling.policy import Corner
 
-Read = Callable[[Task, Buffers], None]
+Read = Callable[[Task, Buffers], Corner]
 
 
 class ThreadReaders:
@@ -21,7 +22,7 @@ class ThreadReaders:
     keep the process alive.
 
     Args:
-        read: reads a task into its buffers; called in the threads.
+        read: reads a task into its buffers and tells the patch's corner; called in the threads.
         make: makes buffers for so many rows.
         workers: threads.
         name: of a case, for errors.
@@ -83,11 +84,12 @@ class ThreadReaders:
             task, buffers = entry
             self._at[worker] = task
             error: BaseException | None = None
+            corner = (0, 0, 0)
             try:
-                self._read(task, buffers)
+                corner = self._read(task, buffers)
             except BaseException as caught:  # told in the turn of its batch
                 error = failed(caught, self._name(task.volume))
                 error.__cause__ = caught if error is not caught else caught.__cause__
             del self._at[worker]
-            self._done.put(Done(worker, task, error))
+            self._done.put(Done(worker, task, error, corner))
             del entry, buffers  # or a thread would keep a batch while it waits

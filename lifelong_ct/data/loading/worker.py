@@ -25,7 +25,7 @@ from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data import bricks
 from lifelong_ct.data.loading.patches import read_into
 from lifelong_ct.data.loading.ring import Ring
-from lifelong_ct.data.sampling.policy import At, corner, resolve
+from lifelong_ct.data.sampling.policy import At, Corner, corner, resolve
 from lifelong_ct.data.volume import BrickCache, StoredVolume
 
 Messages = queue.SimpleQueue[dict[str, Any]]
@@ -47,8 +47,8 @@ class Worker:
         self._luts = [np.array(lut, job["codes"]) for lut in job["luts"]]
         self._open: dict[str, StoredVolume] = {}
 
-    def read(self, task: Mapping[str, Any]) -> None:
-        """Reads one patch.
+    def read(self, task: Mapping[str, Any]) -> Corner:
+        """Reads one patch; where it begins.
 
         Raises:
             DataError: the volume cannot be read.
@@ -64,6 +64,7 @@ class Worker:
         buffers = self._ring.slot(task["slot"], row + 1)
         lut = self._luts[self._volumes[index][3]]
         read_into(volume, start, lut, buffers.x[row], buffers.y[row], self._outside)
+        return start
 
     def close_volume(self, index: int) -> None:
         """Forgets a volume."""
@@ -96,10 +97,10 @@ def answer(worker: Worker, message: Mapping[str, Any]) -> dict[str, Any] | None:
         worker.close_volume(message["close"])
         return None
     try:
-        worker.read(message)
+        start = worker.read(message)
     except Exception as error:
         return {"error": told(error)}
-    return {"held": worker.cache.nbytes}
+    return {"held": worker.cache.nbytes, "corner": start}
 
 
 def told(error: Exception) -> dict[str, str]:
