@@ -75,25 +75,42 @@ class ToyLearner(Learner):
 
 
 def trained(
-    *plugins: Any, lr: float = 0.1, items: int = 6, steps: int = 12, hospitals: int = 3
+    *plugins: Any,
+    lr: float = 0.1,
+    items: int = 6,
+    steps: int = 12,
+    hospitals: int = 3,
+    whole: bool = False,
+    bind: dict[str, Any] | None = None,
 ) -> dict[str, Tensor]:
-    """Weights after experiences of other distributions, by plain SGD on one item at a time."""
+    """Weights after experiences of other distributions, by plain SGD on one item at a time.
+
+    Args:
+        plugins: of the strategy.
+        lr: of SGD.
+        items: of each experience.
+        steps: of each experience.
+        hospitals: number of experiences.
+        whole: int16 features, as exemplars have them, instead of float.
+        bind: fields of the StrategyContext that differ.
+    """
     generator = torch.Generator().manual_seed(0)
     sources = []
     for shift in (-1.0, 0.5, 2.0)[:hospitals]:
         x = torch.randn(items, FEATURES, 1, 1, 1, generator=generator) + shift
+        x = (2 * x).round().short() if whole else x
         sources.append(Source(x, torch.randint(0, CLASSES, (items, 1, 1, 1, 1), generator=generator)))
     benchmark = benchmark_from_datasets(train=[AvalancheDataset([TensorDataset(s.x, s.y)]) for s in sources])
     for plugin in plugins:
         if isinstance(plugin, QuadraticPenalty):
-            plugin.bind(context(three_classes()))
+            plugin.bind(context(three_classes(), **(bind or {})))
     weight = torch.randn(CLASSES, FEATURES, generator=generator) / 4
     learner = ToyLearner(
         model=Softmax(weight, torch.zeros(CLASSES)),
         criterion=PerVoxel(),
         optimizer=partial(torch.optim.SGD, lr=lr),
         width=lambda: CLASSES,
-        plugins=[p if isinstance(p, QuadraticPenalty) else ready(p) for p in plugins],
+        plugins=[p if isinstance(p, QuadraticPenalty) else ready(p, **(bind or {})) for p in plugins],
         batch_size=1,
         schedule="constant",
     )
@@ -102,12 +119,12 @@ def trained(
     return {name: p.detach().clone() for name, p in learner.model.named_parameters()}
 
 
-def ready(plugin: Any) -> Any:
+def ready(plugin: Any, **bind: Any) -> Any:
     """A stock plugin, adopted where the bridge takes it."""
     if type(plugin).__name__ == "SynapticIntelligencePlugin":
         return plugin
     adopted = adopt(plugin)
-    adopted.bind(context(three_classes()))
+    adopted.bind(context(three_classes(), **bind))
     return adopted
 
 

@@ -72,19 +72,28 @@ class Replay(StrategyPlugin):
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Offers the new patches, then appends exemplars of earlier hospitals to the micro-batch."""
-        x, y = strategy.mbatch[0], strategy.mbatch[1]
-        step = strategy.clock.train_iterations
-        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
-        rng = generator(self.context.seed, "replay", step, strategy.micro_step)
-        past = self.memory.sample(self.exemplars_per_batch, rng, without=hospital)
-        if step % self.offer_every == 0 and self.memory.allows(hospital, ("x", "y")):
-            kept = coarse(x.cpu(), self.window, self.precision)
-            new = zip(kept, y.cpu(), self.context.origins(strategy), strict=True)
-            self.memory.offer_all([({"x": a, "y": b}, origin, Description()) for a, b, origin in new])
+        past = self.past(strategy)
+        self.offer(strategy)
         if past:
+            x, y = strategy.mbatch[0], strategy.mbatch[1]
             wide = max(y.dtype, past["y"].dtype, key=lambda dtype: dtype.itemsize)
             strategy.mbatch[0] = torch.cat([x, past["x"].to(x)])
             strategy.mbatch[1] = torch.cat([y.to(wide), past["y"].to(y.device, wide)])
+
+    def past(self, strategy: Any) -> dict[str, torch.Tensor]:
+        """Exemplars of earlier hospitals for the micro-batch, as `ExemplarMemory.sample` gives them."""
+        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
+        rng = generator(self.context.seed, "replay", strategy.clock.train_iterations, strategy.micro_step)
+        return self.memory.sample(self.exemplars_per_batch, rng, without=hospital)
+
+    def offer(self, strategy: Any) -> None:
+        """Offers the micro-batch's new patches, every so many steps; the hospital decides whether they may be kept."""
+        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
+        step = strategy.clock.train_iterations
+        if step % self.offer_every == 0 and self.memory.allows(hospital, ("x", "y")):
+            kept = coarse(strategy.mbatch[0].cpu(), self.window, self.precision)
+            new = zip(kept, strategy.mbatch[1].cpu(), self.context.origins(strategy), strict=True)
+            self.memory.offer_all([({"x": a, "y": b}, origin, Description()) for a, b, origin in new])
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         return self.memory.declared_bytes()

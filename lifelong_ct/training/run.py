@@ -113,7 +113,8 @@ class Run:
     def _train(self, row: Round, experience: Any) -> Round:
         """Learns a round; it comes back with the steps that were made."""
         if self.options.requires.reinitialise and row is not self.rounds[0]:
-            self.learner = self.builder.learner(self._on_step)
+            past, self.learner = self.learner.clock, self.builder.learner(self._on_step)
+            vars(self.learner.clock).update(vars(past))  # the model is new, the stream goes on
         give_back()
         self.teller.peak, self._reached = 0, row.after
         with self.teller.timed("reading"):

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+
+from lifelong_ct.core.errors import LifelongCTError
+
+NEEDS = frozenset({"organs", "embedding", "gradient", "loss", "uncertainty"})
+"""What a policy may ask to be described, see `needs_of`."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,7 @@ class Description:
 
     Attributes:
         organs: organ → its voxels in the patch.
-        scores: name → number, such as `loss` or `uncertainty`.
+        scores: name → number, such as `loss` or `uncertainty`; `offered` is when, in optimizer steps of the run.
         vectors: name → float32 `[n]`, such as `embedding` or `gradient`.
     """
 
@@ -44,7 +49,7 @@ class Descriptor:
 
 
 class SelectionPolicy(Protocol):
-    """Decides, and touches nothing."""
+    """Decides, and touches nothing. An attribute `needs` names what of a `Description` it reads; without, nothing."""
 
     def decide(self, descriptors: Sequence[Descriptor], seed: int, budget: int) -> list[bool]:
         """Keep or drop per descriptor, at most `budget` bytes kept; the same answer anywhere.
@@ -53,3 +58,26 @@ class SelectionPolicy(Protocol):
         have to know of it. A policy keeps few of them: they are outside the budget.
         """
         ...
+
+
+def needs_of(policy: Any) -> frozenset[str]:
+    """Which of `NEEDS` the exemplars are to be described with for a policy.
+
+    Raises:
+        LifelongCTError: it is no policy, or needs what nobody describes.
+    """
+    name = type(policy).__name__
+    if not callable(getattr(policy, "decide", None)):
+        raise LifelongCTError(
+            f"{name} is no selection policy",
+            "selection._target_",
+            "give it decide(descriptors, seed, budget); see lifelong_ct.memory.selection.SelectionPolicy",
+        )
+    needs = frozenset(getattr(policy, "needs", ()))
+    if unknown := needs - NEEDS:
+        raise LifelongCTError(
+            f"{name} needs {', '.join(sorted(unknown))}, which nobody describes",
+            "selection._target_",
+            f"use some of {', '.join(sorted(NEEDS))}",
+        )
+    return needs

@@ -1,0 +1,46 @@
+"""From the sure to the unsure, evenly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lifelong_ct.memory.selection import Descriptor
+from lifelong_ct.memory.selection.shares import Part, by_hospital, decide_parts, lot
+
+
+class Uncertainty:
+    """Of every hospital patches from the surest to the most unsure, evenly spaced.
+
+    Rainbow Memory (Bang et al., CVPR 2021, arXiv 2103.17230, section 4.1): each class has the same room, and its
+    samples are taken at equal steps from the list sorted by uncertainty, since neither robust nor fragile samples
+    alone stand for a class. Here a hospital is the class, and the uncertainty is the mean entropy of the prediction
+    instead of the disagreement over perturbed copies, which would take a pass for each. Patches come one by one, and
+    equal steps over one too many would always drop the same end: instead the patch leaves whose neighbours in the
+    sorted list are nearest to each other, and the two ends stay. Sizes do not count in who leaves; patches leave until
+    the rest fits the share.
+    """
+
+    needs: frozenset[str] = frozenset({"uncertainty"})
+
+    def decide(self, descriptors: Sequence[Descriptor], seed: int, budget: int) -> list[bool]:
+        """Keep or drop, one answer per descriptor; nothing that is gone is kept."""
+
+        def choose(part: Part) -> list[int]:
+            value = {i: descriptors[i].description.scores.get("uncertainty", 0.0) for i in part.members}
+            lots = {i: lot(seed, "uncertainty", descriptors[i]) for i in part.members}
+            line = sorted(part.members, key=lambda i: (value[i], lots[i]))
+            left = part.room - sum(descriptors[i].nbytes for i in line)
+            while left < 0:
+                out = _densest(line, value, lots)
+                left += descriptors[line.pop(out)].nbytes
+            return line
+
+        return decide_parts(descriptors, by_hospital(descriptors, budget), choose)
+
+
+def _densest(line: Sequence[int], value: dict[int, float], lots: dict[int, float]) -> int:
+    """Place in the line whose neighbours are nearest to each other; of two or one the larger lot."""
+    inner = range(1, len(line) - 1) if len(line) > 2 else range(len(line))
+    if len(line) > 2:
+        return min(inner, key=lambda n: (value[line[n + 1]] - value[line[n - 1]], -lots[line[n]]))
+    return max(inner, key=lambda n: lots[line[n]])

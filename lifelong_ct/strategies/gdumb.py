@@ -1,0 +1,78 @@
+"""GDumb: a greedy sampler and a dumb learner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lifelong_ct.core.protocols import Batch
+from lifelong_ct.core.seeding import generator
+from lifelong_ct.memory.exemplars import ExemplarMemory
+from lifelong_ct.memory.parts import stacked
+from lifelong_ct.memory.selection import SelectionPolicy
+from lifelong_ct.strategies.replay import Replay
+
+
+class GDumb(Replay):
+    """Forgets everything but its memory, and learns that anew in each experience.
+
+    Prabhu et al., "GDumb: A Simple Approach that Questions Our Progress in Continual Learning", ECCV 2020: a sampler
+    keeps the groups of the memory balanced (algorithm 1, see `GreedyBalanced`), and a new model is trained on the
+    memory alone. The new model comes from `requires.reinitialise`. At the start of an experience the patches that
+    naive training would see in its optimizer steps are read once and offered; then the memory takes the place of the
+    experience as the source of patches, each batch drawn with replacement and equal right.
+
+    Optimizer steps: as many per experience as naive training makes, with the optimizer and the schedule of the run
+    (the paper has SGD with cosine steps and CutMix). So each model that is scored has had the steps of one experience,
+    however many have come, where naive training has had those of all. Reading: as naive training.
+
+    A hospital whose patches may not be kept teaches nothing once the memory holds others; while it holds none, the
+    model is trained on the hospital itself. Bytes: `memory.exemplars`, whatever the number of hospitals.
+
+    Args:
+        selection: policy of the memory.
+        window, precision: see `Replay`.
+    """
+
+    def __init__(
+        self, selection: SelectionPolicy, window: Sequence[float] | None = None, precision: int = 1
+    ) -> None:
+        super().__init__(selection, window=window, precision=precision)
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Fills the memory, and makes it what is trained on."""
+        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
+        if self.memory.allows(hospital, ("x", "y")):
+            for batch in strategy.source.batches(0, strategy.steps * strategy.accumulate):
+                self.offer_batch(batch, hospital)
+        if len(self.memory):
+            keys = (self.context.seed, "gdumb", strategy.clock.train_exp_counter)
+            strategy.source = FromMemory(self.memory, strategy.train_mb_size, keys)
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        """The micro-batch is of the memory already."""
+
+
+class FromMemory:
+    """A source of patches that are drawn from a memory, with replacement and equal right.
+
+    Args:
+        memory: not empty, and not offered anything meanwhile.
+        batch_size: patches per batch.
+        keys: of every draw, with the number of the batch.
+    """
+
+    def __init__(self, memory: ExemplarMemory, batch_size: int, keys: tuple[str | int, ...]) -> None:
+        self.memory, self.batch_size, self.keys = memory, batch_size, keys
+
+    def batch(self, step: int) -> Batch:
+        """See `PatchSource`."""
+        drawn = self.memory.draw(self.batch_size, generator(*self.keys, step))
+        parts, origins = stacked([parts for _, parts in drawn]), [exemplar.origin for exemplar, _ in drawn]
+        return Batch(
+            parts["x"], parts["y"], [o.case for o in origins], [o.patient for o in origins]
+        )
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """See `PatchSource`."""
+        return map(self.batch, range(start, stop))
