@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
@@ -11,7 +11,9 @@ from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.memory.exemplars import ExemplarMemory, Origin
+from lifelong_ct.memory.files import ExemplarFiles
 from lifelong_ct.memory.selection import SelectionPolicy
+from lifelong_ct.memory.shelves import DiskShelf, RamShelf
 
 
 @dataclass
@@ -29,6 +31,8 @@ class StrategyContext:
         hospitals: name of each experience in order: that of its hospital, or of its step.
         new_model: builds a model like the run's, on its device, with a head of width 1.
         channels: of a patch.
+        exemplar_files: of the run folder, with `exemplar_tier: disk`.
+        exemplar_tier: where exemplars lie, ram or disk.
     """
 
     seed: int
@@ -40,22 +44,32 @@ class StrategyContext:
     hospitals: list[str]
     new_model: Callable[[], Any]
     channels: int = 1
+    exemplar_files: ExemplarFiles | None = None
+    exemplar_tier: str = "ram"
+    _memories: int = field(default=0, init=False, repr=False)
 
     def exemplars(self, selection: SelectionPolicy) -> ExemplarMemory:
-        """The exemplar memory of the run, empty; ask for one only.
+        """An exemplar memory, empty. It takes the whole budget, so that a second one is refused.
 
         Args:
             selection: policy of the memory.
 
         Raises:
             LifelongCTError: the run has no room for exemplars.
-            LimitExceeded: the budget passes a limit.
+            LimitExceeded: the budget passes a limit, or is taken.
         """
         if self.exemplar_bytes <= 0:
             raise LifelongCTError(
                 "the strategy needs room for exemplars", "memory.exemplars", "set it, e.g. to 16MiB"
             )
-        return ExemplarMemory(self.exemplar_bytes, selection, self.ledger, self.seed, self.sharing)
+        self._memories += 1
+        owner = "exemplar memory" + (f" {self._memories}" if self._memories > 1 else "")
+        on_disk = self.exemplar_files if self.exemplar_tier == "disk" else None
+        shelf = RamShelf(self.exemplar_files) if on_disk is None else DiskShelf(on_disk, owner)
+        budget = self.exemplar_bytes
+        return ExemplarMemory(
+            budget, selection, self.ledger, self.seed, self.sharing, shelf=shelf, owner=owner
+        )
 
     def origins(self, strategy: Any) -> list[Origin]:
         """Where each new patch of the micro-batch comes from; replayed ones that stand behind them are not told."""

@@ -17,7 +17,7 @@ from lifelong_ct.cli.instantiate import build
 from lifelong_ct.cli.telling import cause, told
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.identity import Identity, Redactor
-from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.ledger import KINDS, Ledger
 from lifelong_ct.data.sampling import SamplingPolicy
 from lifelong_ct.streams.base import Stream
 from lifelong_ct.training.options import (
@@ -102,7 +102,8 @@ class Blueprint:
             new_model=lambda: build(values["model"], "model"),
             new_loss=lambda space: build(values["loss"], "loss", label_space=space),
             new_plugins=self._plugins,
-            limits=values["memory"],
+            limits={kind: values["memory"].get(kind) for kind in KINDS},
+            exemplar_tier=values["memory"].get("exemplar_tier", "ram"),
             data=_options(DataOptions, values["data"], "data"),
             trainer=_options(TrainerOptions, trainer, "trainer"),
             evaluation=_options(EvaluationOptions, evaluation, "evaluation"),

@@ -41,6 +41,7 @@ UNHASHED = ("paths", "reporter", "group")
 UNHASHED_KEYS = {
     "trainer": ("stop_after", "keep_checkpoints"),
     "data": ("cache", "workers", "worker_kind", "read_ahead", "timeout", "ingest_workers"),
+    "memory": ("exemplar_tier",),
 }
 """Keys of other groups that do not either: a run may go on with other workers."""
 _USUAL = ("manifest.json", "manifest.csv")

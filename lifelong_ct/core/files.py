@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -17,6 +18,9 @@ from lifelong_ct.core.errors import LifelongCTError
 
 SCRATCH = ".tmp-"
 """What is being written is called so until it is whole."""
+
+_HERE, _EXCHANGE = -100, 2
+"""AT_FDCWD and RENAME_EXCHANGE of Linux."""
 
 
 def _umask() -> int:
@@ -123,9 +127,12 @@ def remove_scratch(folder: Path) -> None:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Renames `new` to `path`; an old folder steps aside first and comes back if that fails."""
+    """Renames `new` to `path`. An old folder takes its place in one step; where the system cannot, it steps aside
+    first and comes back if that fails."""
     if not path.exists():
         os.replace(new, path)
+        return
+    if _exchanged(new, path):
         return
     aside = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=path.parent))
     try:
@@ -137,6 +144,12 @@ def _swap(new: Path, path: Path) -> None:
             raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Swaps the names of two folders; false where the system or the file system cannot (Linux can)."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return rename is not None and rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
 
 
 def fsync_directory(path: Path) -> None:

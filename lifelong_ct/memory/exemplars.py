@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from lifelong_ct.memory import rows
 from lifelong_ct.memory.parts import OVERHEAD, Exemplar, Origin, least_bytes, pack, stacked
 from lifelong_ct.memory.pool import Pool
 from lifelong_ct.memory.selection import Description, Descriptor, SelectionPolicy
+from lifelong_ct.memory.shelves import RamShelf, Shelf
 
 __all__ = ["OVERHEAD", "Exemplar", "ExemplarMemory", "Origin", "least_bytes"]
 
@@ -29,7 +31,7 @@ class ExemplarMemory:
 
     An exemplar has named parts: `x` int16 voxels `[C,D,H,W]`, `y` codes `[1,D,H,W]`, `z` features, and any other
     array, such as `logits`; all compressed without loss. The budget is reserved in the ledger at once, under
-    `ram` and `exemplars`; what is really stored is told with `use`.
+    `exemplars` and what the shelf needs; what is really stored is told with `use`.
 
     Args:
         budget: bytes.
@@ -37,6 +39,8 @@ class ExemplarMemory:
         ledger: asked at construction.
         seed: of the policy's decisions.
         sharing: hospital → patches, features or forbid. Who is not named shares nothing.
+        shelf: where the bytes lie; in memory where None.
+        owner: in the ledger.
 
     Attributes:
         nbytes: stored, compression and descriptions included.
@@ -46,16 +50,24 @@ class ExemplarMemory:
     """
 
     def __init__(
-        self, budget: int, policy: SelectionPolicy, ledger: Ledger, seed: int, sharing: Mapping[str, str]
+        self,
+        budget: int,
+        policy: SelectionPolicy,
+        ledger: Ledger,
+        seed: int,
+        sharing: Mapping[str, str],
+        *,
+        shelf: Shelf | None = None,
+        owner: str = "exemplar memory",
     ) -> None:
         self.budget, self.policy, self.seed, self.sharing = budget, policy, seed, sharing
         self.nbytes = 0
-        self._ledger = ledger
+        self._ledger, self._owner = ledger, owner
+        self._shelf = shelf or RamShelf()
         self._pool = Pool(())
-        self._data: dict[str, bytes] = {}
         self._gone: list[Descriptor] = []
-        ledger.admit("exemplars", "exemplar memory", budget)
-        ledger.admit("ram", "exemplar memory", budget)
+        for kind, nbytes in self.declared_bytes().items():
+            ledger.admit(kind, owner, nbytes)
 
     def __len__(self) -> int:
         return len(self._pool.kept)
@@ -113,34 +125,45 @@ class ExemplarMemory:
         """Every exemplar with its parts, in the order of arrival."""
         return map(self._unpacked, self._pool.kept)
 
+    def describe(self, said: Mapping[str, Description]) -> None:
+        """Replaces descriptions, by the exemplars' ids; of what is not held nothing is kept. Where longer ones pass the
+        budget the policy decides anew."""
+        kept = [replace(e, description=said.get(e.id, e.description)) for e in self._pool.kept]
+        self._keep(kept, {})
+        if self.nbytes > self.budget:
+            self._decide(())
+
     def remove(self, patient: str) -> int:
         """Forgets every exemplar of a patient, by its keyed hash; how many there were."""
         before = len(self)
-        self._keep([exemplar for exemplar in self._pool.kept if exemplar.origin.patient != patient], {})
+        self._keep([exemplar for exemplar in self._pool.kept if exemplar.origin.patient != patient])
         return before - len(self)
 
     def declared_bytes(self) -> dict[str, int]:
         """Kind of the ledger → most bytes that it will hold, for `StrategyPlugin.declared_bytes`."""
-        return {"exemplars": self.budget, "ram": self.budget}
+        return {"exemplars": self.budget, **self._shelf.needs(self.budget)}
 
     def held_bytes(self) -> dict[str, int]:
         """Kind of the ledger → bytes held now, likewise."""
         return {"exemplars": self.nbytes}
 
     def state_dict(self) -> dict[str, Any]:
-        """Byte tensors and metadata."""
+        """Metadata and, where they lie in memory, bytes."""
         kept = self._pool.kept
-        return {
+        state = {
+            "kind": rows.KIND,
             "rows": [rows.of_exemplar(exemplar) for exemplar in kept],
-            "blobs": [rows.to_tensor(self._data[exemplar.id]) for exemplar in kept],
             "gone": [rows.of_descriptor(descriptor) for descriptor in self._gone],
         }
+        if self._shelf.in_checkpoint:
+            state["blobs"] = [rows.to_tensor(self._shelf.get(exemplar.id)) for exemplar in kept]
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict`.
+        """Restores `state_dict`, wherever the bytes lay then and lie now.
 
         Raises:
-            CheckpointError: the exemplars do not fit the budget of this run.
+            CheckpointError: the exemplars do not fit the budget of this run, or a file is damaged or gone.
         """
         kept = [rows.to_exemplar(row) for row in state["rows"]]
         if sum(exemplar.nbytes for exemplar in kept) > self.budget:
@@ -149,10 +172,13 @@ class ExemplarMemory:
                 "memory.exemplars",
                 "resume with the limit of the run that wrote it",
             )
-        blobs = [rows.to_bytes(blob) for blob in state["blobs"]]
-        self._data.clear()
+        for i, exemplar in enumerate(kept):
+            if "blobs" in state:
+                self._shelf.put(exemplar.id, rows.to_bytes(state["blobs"][i]))
+            else:
+                self._shelf.fetch(exemplar.id)
         self._gone = [rows.to_descriptor(row) for row in state["gone"]]
-        self._keep(kept, {exemplar.id: data for exemplar, data in zip(kept, blobs, strict=True)})
+        self._keep(kept)
 
     def _decide(self, newcomers: Sequence[tuple[Exemplar, bytes]]) -> None:
         candidates = [*self._pool.kept, *(exemplar for exemplar, _ in newcomers)]
@@ -161,18 +187,24 @@ class ExemplarMemory:
         keep = self.policy.decide(descriptors, self.seed, self.budget)
         self._gone = [_small(d) for d, stays in zip(descriptors, keep) if stays == d.gone]
         kept = [exemplar for exemplar, stays in zip(unique, keep) if stays]
-        self._keep(kept, {exemplar.id: data for exemplar, data in newcomers})
+        staying = {exemplar.id for exemplar in kept} - {exemplar.id for exemplar in self._pool.kept}
+        for exemplar, data in newcomers:
+            if exemplar.id in staying:
+                self._shelf.put(exemplar.id, data)
+        self._keep(kept)
 
-    def _keep(self, kept: list[Exemplar], new: Mapping[str, bytes]) -> None:
-        held = {**self._data, **new}
-        self._data = {exemplar.id: held[exemplar.id] for exemplar in kept}
+    def _keep(self, kept: Sequence[Exemplar]) -> None:
+        if len(kept) == len(self) and all(map(operator.is_, kept, self._pool.kept)):
+            return
+        self._shelf.keep([exemplar.id for exemplar in kept])
         self._pool = Pool(kept)
         self.nbytes = sum(exemplar.nbytes for exemplar in kept)
-        self._ledger.use("exemplars", "exemplar memory", self.nbytes)
-        self._ledger.use("ram", "exemplar memory", self.nbytes)
+        stored = sum(exemplar.stored for exemplar in kept)
+        self._ledger.use("exemplars", self._owner, self.nbytes)
+        self._shelf.tell(self._ledger, self._owner, self.budget, self.nbytes, stored)
 
     def _unpacked(self, exemplar: Exemplar) -> tuple[Exemplar, dict[str, Tensor]]:
-        return exemplar, exemplar.unpack(self._data[exemplar.id])
+        return exemplar, exemplar.unpack(self._shelf.get(exemplar.id))
 
 
 def _small(descriptor: Descriptor) -> Descriptor:

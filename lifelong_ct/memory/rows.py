@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from lifelong_ct.memory.parts import Exemplar, Origin, Packed
 from lifelong_ct.memory.selection import Description, Descriptor
+
+KIND = "exemplar memory"
+"""Tells the state of a memory among those of a strategy."""
 
 
 def of_exemplar(exemplar: Exemplar) -> dict[str, Any]:
@@ -65,3 +68,12 @@ def _of_description(description: Description) -> dict[str, Any]:
 def _to_description(row: Mapping[str, Any]) -> Description:
     vectors = {name: tensor.numpy() for name, tensor in row["vectors"].items()}
     return Description(dict(row["organs"]), dict(row["scores"]), vectors)
+
+
+def states(tree: Any) -> Iterator[dict[str, Any]]:
+    """The states of exemplar memories in nested dicts and lists."""
+    if isinstance(tree, dict) and tree.get("kind") == KIND:
+        yield tree
+    elif isinstance(tree, (dict, list)):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from states(value)

@@ -55,8 +55,8 @@ class AGEM(Replay):
         self.context.ledger.admit("gpu", "A-GEM reference", tensor_bytes(self._reference))
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
-        """Offers the new patches; the micro-batch stays as it is."""
-        self.offer(strategy)
+        """Takes the new patches; the micro-batch stays as it is."""
+        self.take(strategy)
 
     @torch.no_grad()
     def after_backward(self, strategy: Any, **kwargs: Any) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.protocols import Batch
 from lifelong_ct.core.seeding import generator
-from lifelong_ct.memory.exemplars import ExemplarMemory
+from lifelong_ct.memory.exemplars import ExemplarMemory, Origin
 from lifelong_ct.memory.parts import stacked
-from lifelong_ct.memory.selection import SelectionPolicy
-from lifelong_ct.strategies.replay import Replay
+from lifelong_ct.memory.selection import Description, SelectionPolicy, needs_of
+from lifelong_ct.strategies.replay import Replay, coarse
 
 
 class GDumb(Replay):
@@ -38,16 +40,36 @@ class GDumb(Replay):
         self, selection: SelectionPolicy, window: Sequence[float] | None = None, precision: int = 1
     ) -> None:
         super().__init__(selection, window=window, precision=precision)
+        if unknown := needs_of(selection) - {"offered", "organs"}:
+            raise LifelongCTError(
+                f"{type(selection).__name__} asks for the {' and '.join(sorted(unknown))} of a patch, and GDumb's memory is "
+                "filled before there is a model",
+                "strategy.plugins.selection",
+                "use greedy_balanced, reservoir, hospital_balanced or organ_balanced",
+            )
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Fills the memory, and makes it what is trained on."""
-        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
+        clock, k = strategy.clock, strategy.accumulate
+        hospital = self.context.hospitals[clock.train_exp_counter]
         if self.memory.allows(hospital, ("x", "y")):
-            for batch in strategy.source.batches(0, strategy.steps * strategy.accumulate):
-                self.offer_batch(batch, hospital)
+            for n, batch in enumerate(strategy.source.batches(0, strategy.steps * k)):
+                size = len(batch.cases)
+                self._offer(
+                    batch, hospital, [clock.train_iterations + (n + i / size) / k for i in range(size)]
+                )
         if len(self.memory):
-            keys = (self.context.seed, "gdumb", strategy.clock.train_exp_counter)
+            keys = (self.context.seed, "gdumb", clock.train_exp_counter)
             strategy.source = FromMemory(self.memory, strategy.train_mb_size, keys)
+
+    def _offer(self, batch: Batch, hospital: str, when: Sequence[float]) -> None:
+        """Offers a batch that naive training would see; `when`, in its optimizer steps."""
+        patients, corners = batch.patients or repeat(""), batch.corners or repeat(None)
+        origins = [Origin(hospital, *told) for told in zip(batch.cases, patients, corners)]
+        x, organs = coarse(batch.x, self.window, self.precision), self.describer.organs(batch.y)
+        said = [Description(shown, {"offered": at}) for shown, at in zip(organs, when, strict=True)]
+        offers = zip(x, batch.y, origins, said, strict=True)
+        self.memory.offer_all([({"x": a, "y": b}, origin, told) for a, b, origin, told in offers])
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """The micro-batch is of the memory already."""
@@ -69,9 +91,7 @@ class FromMemory:
         """See `PatchSource`."""
         drawn = self.memory.draw(self.batch_size, generator(*self.keys, step))
         parts, origins = stacked([parts for _, parts in drawn]), [exemplar.origin for exemplar, _ in drawn]
-        return Batch(
-            parts["x"], parts["y"], [o.case for o in origins], [o.patient for o in origins]
-        )
+        return Batch(parts["x"], parts["y"], [o.case for o in origins], [o.patient for o in origins])
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """See `PatchSource`."""

@@ -11,8 +11,9 @@ from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
 from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.seeding import generator
 from lifelong_ct.core.units import format_bytes
-from lifelong_ct.memory.exemplars import least_bytes
-from lifelong_ct.memory.selection import Description, SelectionPolicy
+from lifelong_ct.memory.exemplars import Origin, least_bytes
+from lifelong_ct.memory.selection import Description, SelectionPolicy, needs_of
+from lifelong_ct.strategies.describing import Describer
 
 
 class Replay(StrategyPlugin):
@@ -53,6 +54,7 @@ class Replay(StrategyPlugin):
                 "strategy.plugins",
                 "use strategy=naive for no replay",
             )
+        needs_of(selection)
         self.selection = selection
         self.exemplars_per_batch = exemplars_per_batch
         self.offer_every = offer_every
@@ -69,16 +71,18 @@ class Replay(StrategyPlugin):
                 f"raise it to many times {least}, or use strategy=naive",
             )
         self.memory = context.exemplars(self.selection)
+        self.describer = Describer(self.selection, context.label_space)
+        self._new: tuple[torch.Tensor, torch.Tensor, list[Origin]] | None = None
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
-        """Offers the new patches, then appends exemplars of earlier hospitals to the micro-batch."""
-        past = self.past(strategy)
-        self.offer(strategy)
-        if past:
-            x, y = strategy.mbatch[0], strategy.mbatch[1]
-            wide = max(y.dtype, past["y"].dtype, key=lambda dtype: dtype.itemsize)
-            strategy.mbatch[0] = torch.cat([x, past["x"].to(x)])
-            strategy.mbatch[1] = torch.cat([y.to(wide), past["y"].to(y.device, wide)])
+        """Takes the new patches as they are, then appends exemplars of earlier hospitals to the micro-batch."""
+        self.take(strategy)
+        self.append(strategy, self.past(strategy))
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        """Offers the new patches with what the forward pass says of them."""
+        if self._new is not None:
+            self.offer(self.describer(strategy, self._new[1]))
 
     def past(self, strategy: Any) -> dict[str, torch.Tensor]:
         """Exemplars of earlier hospitals for the micro-batch, as `ExemplarMemory.sample` gives them."""
@@ -86,14 +90,30 @@ class Replay(StrategyPlugin):
         rng = generator(self.context.seed, "replay", strategy.clock.train_iterations, strategy.micro_step)
         return self.memory.sample(self.exemplars_per_batch, rng, without=hospital)
 
-    def offer(self, strategy: Any) -> None:
-        """Offers the micro-batch's new patches, every so many steps; the hospital decides whether they may be kept."""
+    def take(self, strategy: Any) -> None:
+        """Remembers the micro-batch's patches for `offer`, every so many steps and where they may be kept, and looks at
+        the forward pass."""
         hospital = self.context.hospitals[strategy.clock.train_exp_counter]
-        step = strategy.clock.train_iterations
-        if step % self.offer_every == 0 and self.memory.allows(hospital, ("x", "y")):
-            kept = coarse(strategy.mbatch[0].cpu(), self.window, self.precision)
-            new = zip(kept, strategy.mbatch[1].cpu(), self.context.origins(strategy), strict=True)
-            self.memory.offer_all([({"x": a, "y": b}, origin, Description()) for a, b, origin in new])
+        due = strategy.clock.train_iterations % self.offer_every == 0
+        if due and self.memory.allows(hospital, ("x", "y")):
+            x, y = (each.cpu() for each in strategy.mbatch[:2])
+            self._new = coarse(x, self.window, self.precision), y, self.context.origins(strategy)
+            self.describer.watch(strategy.model)
+
+    def append(self, strategy: Any, past: dict[str, torch.Tensor]) -> None:
+        """Trains on these too, int16 `x` and codes `y`; on nothing more where there are none."""
+        if past:
+            x, y = strategy.mbatch[0], strategy.mbatch[1]
+            wide = max(y.dtype, past["y"].dtype, key=lambda dtype: dtype.itemsize)
+            strategy.mbatch[0] = torch.cat([x, past["x"].to(x)])
+            strategy.mbatch[1] = torch.cat([y.to(wide), past["y"].to(y.device, wide)])
+
+    def offer(self, said: Sequence[Description]) -> None:
+        """Offers what was taken, if anything was, with a description of each."""
+        if self._new is not None:
+            offers = zip(*self._new, said, strict=True)
+            self.memory.offer_all([({"x": x, "y": y}, origin, told) for x, y, origin, told in offers])
+            self._new = None
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         return self.memory.declared_bytes()

@@ -18,6 +18,7 @@ from lifelong_ct.data.loading.budget import CACHES
 from lifelong_ct.data.sampling import make_schedule
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.volume import StoredVolume
+from lifelong_ct.memory.files import FOLDER, ExemplarFiles
 from lifelong_ct.training import planner
 from lifelong_ct.training.learner import AMP_TYPES, Learner, StepReport
 from lifelong_ct.training.options import RunOptions
@@ -35,6 +36,9 @@ class Builder:
         device: where to train.
         plugins: of the strategy.
         rounds: of the run.
+
+    Attributes:
+        exemplar_files: of the run folder.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Builder:
         self.options, self.ledger, self.device = options, ledger, device
         self.plugins, self.rounds = plugins, rounds
         self.stream, self.space = options.stream, options.stream.label_space
+        self.exemplar_files = ExemplarFiles(options.folder / FOLDER, options.trainer.keep_checkpoints)
         self._worker_cache = 0
 
     def demands(self) -> list[planner.Demand]:
@@ -184,6 +189,8 @@ class Builder:
             hospitals=[row.name for row in self.rounds],
             new_model=self.model,
             channels=self.stream.channels,
+            exemplar_files=self.exemplar_files,
+            exemplar_tier=self.options.exemplar_tier,
         )
         for plugin in self.plugins:
             plugin.bind(context)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,18 @@ def load(path: Path) -> dict[str, Any]:
     return _unflatten(read_json(path / "state.json"), tensors)
 
 
+def structure(path: Path) -> dict[str, Any]:
+    """What `load` reads, with None in place of the tensors, and unchecked.
+
+    Raises:
+        LifelongCTError: there is no such checkpoint, or it is damaged.
+    """
+    try:
+        return _unflatten(read_json(path / "state.json"), defaultdict(lambda: None))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError("state.json is damaged", str(path), _DAMAGED) from error
+
+
 def _sums(path: Path) -> dict[str, str]:
     """File → checksum, from the manifest."""
     try:
@@ -103,7 +117,7 @@ def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"{name}: a {type(value).__name__} is neither a tensor nor a JSON value")
 
 
-def _unflatten(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _unflatten(value: Any, tensors: Mapping[str, Tensor | None]) -> Any:
     if isinstance(value, dict):
         if _TENSOR in value:
             return tensors[value[_TENSOR]]

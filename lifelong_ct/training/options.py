@@ -21,6 +21,7 @@ from lifelong_ct.data.loading.budget import checked_kind
 from lifelong_ct.data.sampling import SamplingPolicy, make_schedule
 from lifelong_ct.data.sampling.policy import checked_share
 from lifelong_ct.evaluation.cases import Metric
+from lifelong_ct.memory.shelves import TIERS
 from lifelong_ct.streams.base import Stream
 from lifelong_ct.training.augment import Augment
 
@@ -194,6 +195,7 @@ class RunOptions:
         group: name of the sweep.
         sampling: where patches are centred; organs with equal right where None.
         name: of the run, in reports; that of the folder where empty.
+        exemplar_tier: where exemplars lie, ram or disk.
     """
 
     strategy: str
@@ -217,6 +219,13 @@ class RunOptions:
     group: str | None = None
     sampling: SamplingPolicy | None = None
     name: str = ""
+    exemplar_tier: str = "ram"
+
+    def __post_init__(self) -> None:
+        if self.exemplar_tier not in TIERS:
+            raise LifelongCTError(
+                f"exemplar_tier={self.exemplar_tier!r} is unknown", "memory.exemplar_tier", "use ram or disk"
+            )
 
 
 def _at_least_one(value: Any, key: str, group: str) -> None:

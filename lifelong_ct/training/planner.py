@@ -67,7 +67,8 @@ def demands(
     model.grow(1 + len(options.stream.label_space.organs))  # type: ignore[operator]
     weights = parameter_bytes(model)
     declared = [(type(plugin).__name__, plugin.declared_bytes(weights)) for plugin in plugins]
-    kept = sum(own.get("gpu", 0) + own.get("exemplars", 0) for _, own in declared)
+    # checkpoints name the exemplars that lie on disk, and hold the others
+    kept = sum(own.get("gpu", 0) + own.get("ram" if "disk" in own else "exemplars", 0) for _, own in declared)
     reading = needs(
         options.stream.patch,
         options.trainer.batch_size,

@@ -53,7 +53,8 @@ class Run:
         self.builder = Builder(options, self.ledger, self.device, self.plugins, self.rounds)
         self.teller = Teller(options, reporter, self.results)
         keep = options.trainer.keep_checkpoints
-        self._generations = Generations(options.folder / "checkpoints", keep, self.ledger, self.teller.note)
+        checkpoints, files = options.folder / "checkpoints", self.builder.exemplar_files
+        self._generations = Generations(checkpoints, keep, self.ledger, self.teller.note, files)
         self._reached = 0
 
     def demands(self) -> list[planner.Demand]:
@@ -114,7 +115,7 @@ class Run:
         """Learns a round; it comes back with the steps that were made."""
         if self.options.requires.reinitialise and row is not self.rounds[0]:
             past, self.learner = self.learner.clock, self.builder.learner(self._on_step)
-            vars(self.learner.clock).update(vars(past))  # the model is new, the stream goes on
+            self.learner.clock.__dict__.update(vars(past))  # the model is new, the stream goes on
         give_back()
         self.teller.peak, self._reached = 0, row.after
         with self.teller.timed("reading"):

@@ -90,6 +90,7 @@ def test_a_rename_that_fails_brings_the_old_folder_back(
 ) -> None:
     with files.new_directory(tmp_path / "folder") as scratch:
         (scratch / "a").write_text("old")
+    monkeypatch.setattr(files, "_exchanged", lambda one, other: False)
     renames: list[object] = []
     real = os.replace
 
@@ -103,6 +104,21 @@ def test_a_rename_that_fails_brings_the_old_folder_back(
     with pytest.raises(LifelongCTError), files.new_directory(tmp_path / "folder") as scratch:
         (scratch / "a").write_text("new")
     assert (tmp_path / "folder" / "a").read_text() == "old"
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux swaps two folders in one step")
+def test_there_is_no_moment_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with files.new_directory(tmp_path / "folder") as scratch:
+        (scratch / "a").write_text("old")
+
+    def no_renames(*args: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(files.os, "replace", no_renames)
+    with files.new_directory(tmp_path / "folder") as scratch:
+        (scratch / "a").write_text("new")
+    assert (tmp_path / "folder" / "a").read_text() == "new"
     assert os.listdir(tmp_path) == ["folder"]
 
 

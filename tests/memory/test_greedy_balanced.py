@@ -57,7 +57,9 @@ def test_who_leaves_is_drawn_from_the_largest_group() -> None:
     four = [arrived(f"a{i}", i) for i in range(4)]
     gone: Counter[str] = Counter()
     for seed in range(4000):
-        (left,) = {d.id for d in four} - {d.id for d in stepped(GreedyBalanced(), four, arrived("b", 4), 4, seed)}
+        (left,) = {d.id for d in four} - {
+            d.id for d in stepped(GreedyBalanced(), four, arrived("b", 4), 4, seed)
+        }
         gone[left] += 1
     assert all(abs(count - 1000) < 5 * 27 for count in gone.values())
 
@@ -80,7 +82,9 @@ def test_a_group_may_be_the_organ_with_the_most_voxels() -> None:
         showing("1", 0, liver=9, spleen=2),
         showing("2", 1, liver=5),
         showing("3", 2, liver=5),
-        showing("4", 3, liver=2, spleen=3),  # the liver has 2, less than it: a new group, the liver makes room
+        showing(
+            "4", 3, liver=2, spleen=3
+        ),  # the liver has 2, less than it: a new group, the liver makes room
         showing("5", 4, spleen=3),  # 1 < 2 / 2 does not hold
         showing("6", 5),  # shows nothing: a group of its own
     ]

@@ -1,12 +1,15 @@
 from typing import Any
 
+import pytest
 import torch
 from hospitals import options, stream
 from tiny import World
 from torch import Tensor
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.memory.selection.greedy_balanced import GreedyBalanced
+from lifelong_ct.memory.selection.uniqueness import Uniqueness
 from lifelong_ct.reporting.fanout import Reporters
 from lifelong_ct.reporting.run_folder import RunFolder
 from lifelong_ct.strategies.gdumb import GDumb
@@ -78,6 +81,21 @@ def test_a_hospital_that_keeps_its_patches_is_trained_on_only_while_there_is_no_
     world.learn(1, steps=3)
     assert {e.origin.hospital for e, _ in gdumb.memory.held()} == {"second"}
     assert not numbers(world, 0, batches)
+
+
+def test_a_policy_that_asks_a_model_is_refused() -> None:
+    with pytest.raises(LifelongCTError, match="embedding") as error:
+        GDumb(Uniqueness())
+    assert error.value.where == "strategy.plugins.selection"
+
+
+def test_organs_are_told_without_a_model() -> None:
+    gdumb = GDumb(GreedyBalanced(by="organ"))
+    world = World(gdumb, bind=ROOM)
+    world.learn(1, steps=2)
+    for exemplar, parts in gdumb.memory.held():
+        voxels = {"liver": int((parts["y"] == 1).sum()), "spleen": int((parts["y"] == 2).sum())}
+        assert exemplar.description.organs == voxels
 
 
 class Starts(SupervisedPlugin):

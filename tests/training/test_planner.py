@@ -22,7 +22,9 @@ from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.bricks import BRICK
 from lifelong_ct.data.layouts.phantom import PhantomLayout
+from lifelong_ct.memory.selection.reservoir import Reservoir
 from lifelong_ct.models.segmentation import SegmentationModel
+from lifelong_ct.strategies.replay import Replay
 from lifelong_ct.training import planner
 from lifelong_ct.training.options import DataOptions, Requires
 from lifelong_ct.training.planner import Demand
@@ -77,6 +79,25 @@ def test_every_demand_by_hand(tmp_path):
         ("ram", "Greedy"): 300,
     }
     assert planner.parameter_bytes(model()) == WEIGHTS - 4 * 2 * 5
+
+
+def test_exemplars_on_disk_are_named_by_checkpoints_and_not_held(tmp_path):
+    made = stream({"name": "a", "train": [16]})
+    opts = options(made, tmp_path, exemplar_tier="disk", limits={"exemplars": 6400})
+    opts = replace(
+        opts, trainer=replace(opts.trainer, keep_checkpoints=2), new_plugins=lambda: [Replay(Reservoir())]
+    )
+    found = rows(Run(opts, Heard()).demands())
+    assert {kind: found[kind, "Replay"] for kind in ("exemplars", "ram", "disk")} == {
+        "exemplars": 6400,
+        "ram": 100,
+        "disk": 3 * 6400,
+    }
+    assert found["disk", "checkpoints"] == 3 * (3 * WEIGHTS + 100 + MIB)
+    in_memory = rows(Run(replace(opts, exemplar_tier="ram"), Heard()).demands())
+    assert ("disk", "Replay") not in in_memory
+    assert in_memory["ram", "Replay"] == 6400
+    assert in_memory["disk", "checkpoints"] == 3 * (3 * WEIGHTS + 6400 + MIB)
 
 
 def test_reader_processes_have_slots_and_caches_of_their_own(tmp_path):

@@ -10,8 +10,8 @@ import numpy as np
 
 from lifelong_ct.core.errors import LifelongCTError
 
-NEEDS = frozenset({"organs", "embedding", "gradient", "loss", "uncertainty"})
-"""What a policy may ask to be described, see `needs_of`."""
+NEEDS = frozenset({"offered", "organs", "embedding", "gradient", "loss", "uncertainty"})
+"""What a policy may ask to be described, see `needs_of`; `offered` comes with any other."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lifelong_ct.memory.selection import Descriptor
-from lifelong_ct.memory.selection.shares import Part, by_hospital, decide_parts, fitting, pools
-from lifelong_ct.memory.selection.vectors import GRID, directions
+from lifelong_ct.memory.selection.arguments import whole
+from lifelong_ct.memory.selection.shares import answers, by_hospital, fitting, pools, share_out
+from lifelong_ct.memory.selection.vectors import directions
 
 
 class Herding:
@@ -32,16 +33,14 @@ class Herding:
     def decide(self, descriptors: Sequence[Descriptor], seed: int, budget: int) -> list[bool]:
         """Keep or drop, one answer per descriptor; nothing that is gone is kept."""
 
-        def choose(part: Part) -> list[int]:
-            order = herded(directions(descriptors, part.members, "embedding"))
-            return fitting(descriptors, (part.members[n] for n in order), part.room)
+        def order(members: list[int], room: int) -> list[int]:
+            ordered = herded(directions(descriptors, members, "embedding"))
+            return fitting(descriptors, (members[n] for n in ordered), room)
 
-        parts = [
-            pool
-            for part in by_hospital(descriptors, budget)
-            for pool in pools(descriptors, part, seed, self.pool)
-        ]
-        return decide_parts(descriptors, parts, choose)
+        def choose(members: list[int], room: int) -> list[int]:
+            return share_out(descriptors, pools(descriptors, members, seed, self.pool), room, order)
+
+        return answers(descriptors, share_out(descriptors, by_hospital(descriptors), budget, choose))
 
 
 def herded(rows: np.ndarray) -> list[int]:

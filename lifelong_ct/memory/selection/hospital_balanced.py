@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lifelong_ct.memory.selection import Descriptor
-from lifelong_ct.memory.selection.shares import lot, shares
+from lifelong_ct.memory.selection.shares import answers, fitting, lot, share_out
 
 
 class HospitalBalanced:
@@ -22,29 +22,30 @@ class HospitalBalanced:
 
     def decide(self, descriptors: Sequence[Descriptor], seed: int, budget: int) -> list[bool]:
         """Keep or drop, one answer per descriptor; of a hospital's gone ones at most that which ends its search."""
-        queues = _queues(descriptors, seed)
-        wanted = {h: sum(_open(descriptors, queue)) for h, queue in queues.items()}
-        keep = [False] * len(descriptors)
-        for hospital, room in shares(wanted, budget).items():
-            for i in queues[hospital]:
-                room -= descriptors[i].nbytes
-                if descriptors[i].gone or room < 0:
-                    keep[i] = descriptors[i].gone
-                    break
-                keep[i] = True
-        return keep
+        queues = [_open(descriptors, queue) for queue in _queues(descriptors, seed)]
+        kept = share_out(
+            descriptors,
+            [members for members, _ in queues if members],
+            budget,
+            lambda members, room: fitting(descriptors, members, room),
+        )
+        held = set(kept)
+        ends = [end for members, end in queues if held.issuperset(members)]
+        return answers(descriptors, [*kept, *(end for end in ends if end is not None)])
 
 
-def _queues(descriptors: Sequence[Descriptor], seed: int) -> dict[str, list[int]]:
-    """Hospital → positions of its descriptors, the smallest priority first."""
+def _queues(descriptors: Sequence[Descriptor], seed: int) -> list[list[int]]:
+    """Per hospital the positions of its descriptors, the smallest priority first."""
     queues: dict[str, list[int]] = {}
     lots = [(lot(seed, "hospital_balanced", d), d.id, d.gone) for d in descriptors]
     for i in sorted(range(len(descriptors)), key=lots.__getitem__):
         queues.setdefault(descriptors[i].hospital, []).append(i)
-    return queues
+    return list(queues.values())
 
 
-def _open(descriptors: Sequence[Descriptor], queue: Sequence[int]) -> list[int]:
-    """Sizes of those before the first that is gone."""
-    end = next((n for n, i in enumerate(queue) if descriptors[i].gone), len(queue))
-    return [descriptors[i].nbytes for i in queue[:end]]
+def _open(descriptors: Sequence[Descriptor], queue: list[int]) -> tuple[list[int], int | None]:
+    """Those before the first that is gone, and that."""
+    for n, i in enumerate(queue):
+        if descriptors[i].gone:
+            return queue[:n], i
+    return queue, None

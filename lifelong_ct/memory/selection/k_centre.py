@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lifelong_ct.memory.selection import Descriptor
-from lifelong_ct.memory.selection.shares import Part, decide_parts, fitting, lot, pools, present
+from lifelong_ct.memory.selection.arguments import whole
+from lifelong_ct.memory.selection.shares import answers, fitting, lot, pools, present, share_out
 from lifelong_ct.memory.selection.vectors import stacked
 
 
@@ -32,14 +33,14 @@ class KCentre:
     def decide(self, descriptors: Sequence[Descriptor], seed: int, budget: int) -> list[bool]:
         """Keep or drop, one answer per descriptor; nothing that is gone is kept."""
 
-        def choose(part: Part) -> list[int]:
-            first = min(part.members, key=lambda i: lot(seed, "k_centre", descriptors[i]))
-            rows = stacked(descriptors, part.members, "embedding")
-            order = farthest_first(rows, part.members.index(first))
-            return fitting(descriptors, (part.members[n] for n in order), part.room)
+        def choose(members: list[int], room: int) -> list[int]:
+            lots = [lot(seed, "k_centre", descriptors[i]) for i in members]
+            rows = stacked(descriptors, members, "embedding")
+            order = farthest_first(rows, lots.index(min(lots)))
+            return fitting(descriptors, (members[n] for n in order), room)
 
-        everything = Part(present(descriptors), budget)
-        return decide_parts(descriptors, pools(descriptors, everything, seed, self.pool), choose)
+        groups = pools(descriptors, present(descriptors), seed, self.pool)
+        return answers(descriptors, share_out(descriptors, groups, budget, choose))
 
 
 def farthest_first(rows: np.ndarray, first: int) -> list[int]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from lifelong_ct.memory.selection import Descriptor
+from lifelong_ct.memory.selection.arguments import between
 from lifelong_ct.memory.selection.shares import lot
 
 
@@ -28,8 +29,7 @@ class LossAware:
     needs: frozenset[str] = frozenset({"loss"})
 
     def __init__(self, power: float = 1.0) -> None:
-        check_numbers(where="selection.power", power=power)
-        self.power = power
+        self.power = between(power, "selection.power", 0)
 
     def decide(self, descriptors: Sequence[Descriptor], seed: int, budget: int) -> list[bool]:
         """Keep or drop, one answer per descriptor; of the gone ones at most that which ends the search."""

@@ -18,6 +18,8 @@ class Reservoir:
     that small items are not preferred and the order of arrival still does not matter.
     """
 
+    needs: frozenset[str] = frozenset()
+
     def decide(self, descriptors: Sequence[Descriptor], seed: int, budget: int) -> list[bool]:
         """Keep or drop, one answer per descriptor; the kept ones sum to at most `budget` bytes."""
         priority = [derive_seed(seed, "reservoir", d.id) for d in descriptors]

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.memory.selection import Descriptor
-
-Key = TypeVar("Key", bound=Hashable)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some of the descriptors and their room.
-
-    Attributes:
-        members: positions in the list of descriptors, in the order of ids, none of them gone.
-        room: bytes.
-    """
-
-    members: list[int]
-    room: int
 
 
 def present(descriptors: Sequence[Descriptor]) -> list[int]:
@@ -30,45 +13,53 @@ def present(descriptors: Sequence[Descriptor]) -> list[int]:
     return sorted((i for i, d in enumerate(descriptors) if not d.gone), key=lambda i: descriptors[i].id)
 
 
-def shares(wanted: Mapping[Key, int], room: int) -> dict[Key, int]:
-    """Equal shares, in which what one does not want goes to the others (max-min fairness).
-
-    Args:
-        wanted: bytes that each has.
-        room: bytes for all.
-    """
-    given: dict[Key, int] = {}
-    for n, key in enumerate(sorted(wanted, key=lambda key: (wanted[key], str(key)))):
-        given[key] = min(wanted[key], (room - sum(given.values())) // (len(wanted) - n))
-    return given
+def by_hospital(descriptors: Sequence[Descriptor]) -> list[list[int]]:
+    """Those that are there, per hospital."""
+    return _groups(descriptors, present(descriptors), lambda d: d.hospital)
 
 
-def by_hospital(descriptors: Sequence[Descriptor], budget: int) -> list[Part]:
-    """A part per hospital, with equal shares of the budget."""
-    return _split(descriptors, Part(present(descriptors), budget), lambda d: d.hospital)
-
-
-def pools(descriptors: Sequence[Descriptor], part: Part, seed: int, most: int) -> list[Part]:
-    """A part cut by hashes of ids into pools of about `most` members, so that what compares every two of them takes a
+def pools(descriptors: Sequence[Descriptor], members: Sequence[int], seed: int, most: int) -> list[list[int]]:
+    """Members cut by hashes of their ids into pools of about `most`, so that what compares every two of them takes a
     time and a memory that do not grow with the square of the exemplars."""
     count = 1
-    while count * most < len(part.members):
+    while count * most < len(members):
         count *= 2
     if count == 1:
-        return [part]
-    return _split(descriptors, part, lambda d: derive_seed(seed, "pool", d.id) % count)
+        return [list(members)] if members else []
+    return _groups(descriptors, members, lambda d: derive_seed(seed, "pool", d.id) % count)
 
 
-def decide_parts(
-    descriptors: Sequence[Descriptor], parts: Iterable[Part], choose: Callable[[Part], Iterable[int]]
-) -> list[bool]:
-    """The answer of a policy: of a part that passes its room what `choose` keeps, of another everything."""
-    keep = [False] * len(descriptors)
-    for part in parts:
-        fits = sum(descriptors[i].nbytes for i in part.members) <= part.room
-        for i in part.members if fits else choose(part):
-            keep[i] = True
-    return keep
+def share_out(
+    descriptors: Sequence[Descriptor],
+    groups: Iterable[list[int]],
+    room: int,
+    choose: Callable[[list[int], int], Sequence[int]],
+) -> list[int]:
+    """Whom groups keep that have equal rights to a room; what one leaves goes to the larger ones (max-min fairness).
+
+    Args:
+        descriptors: of all.
+        groups: positions of their members.
+        room: bytes for all groups together.
+        choose: of members that pass their bytes, whom to keep.
+    """
+    kept: list[int] = []
+    size = [d.nbytes for d in descriptors]
+    sized = sorted(
+        ((sum(size[i] for i in members), members) for members in groups), key=_by_size(descriptors)
+    )
+    for n, (wanted, members) in enumerate(sized):
+        share = room // (len(sized) - n)
+        mine = members if wanted <= share else choose(members, share)
+        room -= sum(size[i] for i in mine)
+        kept += mine
+    return kept
+
+
+def answers(descriptors: Sequence[Descriptor], kept: Iterable[int]) -> list[bool]:
+    """True for those that are kept."""
+    chosen = set(kept)
+    return [i in chosen for i in range(len(descriptors))]
 
 
 def fitting(descriptors: Sequence[Descriptor], order: Iterable[int], room: int) -> list[int]:
@@ -88,12 +79,14 @@ def lot(seed: int, policy: str, descriptor: Descriptor) -> float:
     return (derive_seed(seed, policy, descriptor.id) + 0.5) / 2**63
 
 
-def _split(
-    descriptors: Sequence[Descriptor], part: Part, key: Callable[[Descriptor], Hashable]
-) -> list[Part]:
-    members: dict[Hashable, list[int]] = {}
-    for i in part.members:
-        members.setdefault(key(descriptors[i]), []).append(i)
-    wanted = {name: sum(descriptors[i].nbytes for i in own) for name, own in members.items()}
-    given = shares(wanted, part.room)
-    return [Part(members[name], given[name]) for name in given]
+def _groups(
+    descriptors: Sequence[Descriptor], members: Iterable[int], key: Callable[[Descriptor], Hashable]
+) -> list[list[int]]:
+    found: dict[Hashable, list[int]] = {}
+    for i in members:
+        found.setdefault(key(descriptors[i]), []).append(i)
+    return list(found.values())
+
+
+def _by_size(descriptors: Sequence[Descriptor]) -> Callable[[tuple[int, list[int]]], tuple[int, str]]:
+    return lambda group: (group[0], min(descriptors[i].id for i in group[1]))

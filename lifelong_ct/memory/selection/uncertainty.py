@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lifelong_ct.memory.selection import Descriptor
-from lifelong_ct.memory.selection.shares import Part, by_hospital, decide_parts, lot
+from lifelong_ct.memory.selection.shares import answers, by_hospital, lot, share_out
 
 
 class Uncertainty:
@@ -25,22 +25,21 @@ class Uncertainty:
     def decide(self, descriptors: Sequence[Descriptor], seed: int, budget: int) -> list[bool]:
         """Keep or drop, one answer per descriptor; nothing that is gone is kept."""
 
-        def choose(part: Part) -> list[int]:
-            value = {i: descriptors[i].description.scores.get("uncertainty", 0.0) for i in part.members}
-            lots = {i: lot(seed, "uncertainty", descriptors[i]) for i in part.members}
-            line = sorted(part.members, key=lambda i: (value[i], lots[i]))
-            left = part.room - sum(descriptors[i].nbytes for i in line)
+        def choose(members: list[int], room: int) -> list[int]:
+            value = {i: descriptors[i].description.scores.get("uncertainty", 0.0) for i in members}
+            lots = {i: lot(seed, "uncertainty", descriptors[i]) for i in members}
+            line = sorted(members, key=lambda i: (value[i], lots[i]))
+            left = room - sum(descriptors[i].nbytes for i in line)
             while left < 0:
-                out = _densest(line, value, lots)
-                left += descriptors[line.pop(out)].nbytes
+                left += descriptors[line.pop(_densest(line, value, lots))].nbytes
             return line
 
-        return decide_parts(descriptors, by_hospital(descriptors, budget), choose)
+        return answers(descriptors, share_out(descriptors, by_hospital(descriptors), budget, choose))
 
 
 def _densest(line: Sequence[int], value: dict[int, float], lots: dict[int, float]) -> int:
     """Place in the line whose neighbours are nearest to each other; of two or one the larger lot."""
-    inner = range(1, len(line) - 1) if len(line) > 2 else range(len(line))
-    if len(line) > 2:
-        return min(inner, key=lambda n: (value[line[n + 1]] - value[line[n - 1]], -lots[line[n]]))
-    return max(inner, key=lambda n: lots[line[n]])
+    if len(line) < 3:
+        return max(range(len(line)), key=lambda n: lots[line[n]])
+    gaps = [value[after] - value[before] for before, after in zip(line, line[2:])]
+    return 1 + min(range(len(gaps)), key=lambda n: (gaps[n], -lots[line[n + 1]]))

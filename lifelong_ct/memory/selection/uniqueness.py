@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lifelong_ct.memory.selection import Descriptor
-from lifelong_ct.memory.selection.shares import Part, decide_parts, lot, pools, present
-from lifelong_ct.memory.selection.vectors import directions
+from lifelong_ct.memory.selection.arguments import whole
+from lifelong_ct.memory.selection.shares import answers, lot, pools, present, share_out
+from lifelong_ct.memory.selection.vectors import GRID, directions
 
 
 class Uniqueness:
@@ -31,28 +32,26 @@ class Uniqueness:
     def decide(self, descriptors: Sequence[Descriptor], seed: int, budget: int) -> list[bool]:
         """Keep or drop, one answer per descriptor; nothing that is gone is kept."""
 
-        def choose(part: Part) -> list[int]:
-            out: list[int] = []
-            left = part.room - sum(descriptors[i].nbytes for i in part.members)
-            alike = _similarities(descriptors, part.members)
-            lots = np.array([lot(seed, "uniqueness", descriptors[i]) for i in part.members])
+        def choose(members: list[int], room: int) -> list[int]:
+            left = room - sum(descriptors[i].nbytes for i in members)
+            alike = _similarities(descriptors, members)
+            lots = np.array([lot(seed, "uniqueness", descriptors[i]) for i in members])
+            kept = dict(enumerate(members))
             while left < 0:
                 near = alike.max(1)
-                near[out] = -np.inf
-                pair = np.flatnonzero(near == near.max())
-                gone = int(pair[lots[pair].argmax()])
-                alike[gone], alike[:, gone] = -np.inf, -np.inf
-                out.append(gone)
-                left += descriptors[part.members[gone]].nbytes
-            return [i for n, i in enumerate(part.members) if n not in set(out)]
+                nearest = np.flatnonzero(near == near.max())
+                out = int(nearest[lots[nearest].argmax()])
+                alike[out] = alike[:, out] = -np.inf
+                left += descriptors[kept.pop(out)].nbytes
+            return list(kept.values())
 
-        whole_ = Part(present(descriptors), budget)
-        return decide_parts(descriptors, pools(descriptors, whole_, seed, self.pool), choose)
+        groups = pools(descriptors, present(descriptors), seed, self.pool)
+        return answers(descriptors, share_out(descriptors, groups, budget, choose))
 
 
 def _similarities(descriptors: Sequence[Descriptor], members: Sequence[int]) -> np.ndarray:
-    """Cosines `[n,n]`, nothing on the diagonal."""
+    """Cosines `[n,n]` times GRID²; below every cosine on the diagonal."""
     rows = directions(descriptors, members, "embedding")
     alike = rows @ rows.T
-    np.fill_diagonal(alike, -np.inf)
+    np.fill_diagonal(alike, -2 * GRID**2)
     return alike

@@ -23,7 +23,8 @@ def stacked(descriptors: Sequence[Descriptor], members: Sequence[int], name: str
     for row, vector in zip(rows, found):
         if vector is not None and len(vector) == length:
             row[:] = np.nan_to_num(vector)
-    return np.rint(rows * (GRID / max(np.abs(rows).max(initial=0.0), np.finfo(float).tiny)))
+    largest = np.abs(rows).max(initial=0.0)
+    return np.rint(rows / largest * GRID) if largest > 0 else rows
 
 
 def directions(descriptors: Sequence[Descriptor], members: Sequence[int], name: str) -> np.ndarray:
