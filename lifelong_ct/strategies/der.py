@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool3d
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.seeding import generator
 from lifelong_ct.memory.parts import stacked
-from lifelong_ct.memory.selection import Description, SelectionPolicy
+from lifelong_ct.memory.selection import SelectionPolicy
 from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.replay import Replay, coarse
 
@@ -69,17 +69,21 @@ class DER(Replay):
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """The micro-batch stays as it is: exemplars have a forward pass of their own."""
+        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
+        due = strategy.clock.train_iterations % self.offer_every == 0
+        self._due = due and self.memory.allows(hospital, _PARTS)
+        if self._due:
+            self.describer.watch(strategy.model)
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
-        """Adds both terms to the undivided loss, and offers the new patches."""
+        """Offers the new patches, then adds both terms to the undivided loss."""
+        if self._due:  # first, since the describer looks at forward passes
+            self.keep(strategy)
         hospital = self.context.hospitals[strategy.clock.train_exp_counter]
-        step = strategy.clock.train_iterations
-        rng = generator(self.context.seed, "replay", step, strategy.micro_step)
+        rng = generator(self.context.seed, "replay", strategy.clock.train_iterations, strategy.micro_step)
         past = [parts for _, parts in self.memory.draw(self.exemplars_per_batch, rng, without=hospital)]
         if past:
             strategy.loss = strategy.loss + self.loss(strategy, past)
-        if step % self.offer_every == 0 and self.memory.allows(hospital, _PARTS):
-            self.offer(strategy)
 
     def loss(self, strategy: Any, past: Sequence[Mapping[str, Tensor]]) -> Tensor:
         """α and β times their terms, of exemplars."""
@@ -92,15 +96,15 @@ class DER(Replay):
         found = self.alpha * torch.stack([apart(*pair, self.stride) for pair in zip(logits, kept)]).mean()
         return found + self.beta * strategy._criterion(logits, y) if self.beta else found
 
-    def offer(self, strategy: Any) -> None:
+    def keep(self, strategy: Any) -> None:
         """Offers the micro-batch's new patches as the model saw them, augmented, with its answer to just these voxels."""
         origins = self.context.origins(strategy)
         new = slice(len(origins))  # other plugins' exemplars stand behind them
         x = strategy.mb_x[new].float().round().clamp(*_INT16).to(torch.int16).cpu()
-        logits = rounded(dark(strategy.mb_output[new].detach(), self.stride)).cpu()
-        arrays = zip(coarse(x, self.window, self.precision), strategy.mb_y[new].cpu(), logits, strict=True)
-        offers = [(dict(zip(_PARTS, a, strict=True)), o, Description()) for a, o in zip(arrays, origins)]
-        self.memory.offer_all(offers)
+        y, logits = strategy.mb_y[new].cpu(), dark(strategy.mb_output[new].detach(), self.stride)
+        arrays = zip(coarse(x, self.window, self.precision), y, rounded(logits).cpu(), strict=True)
+        parts = (dict(zip(_PARTS, each, strict=True)) for each in arrays)
+        self.memory.offer_all(list(zip(parts, origins, self.describer(strategy, y), strict=True)))
 
 
 def dark(logits: Tensor, stride: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from avalanche.benchmarks import tensors_benchmark
 from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import der as stock
+from test_partial_labels import LIVER, two_hospitals
 from tiny import World, context
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -163,6 +164,25 @@ def test_logits_are_inside_the_budget_and_coarser_ones_leave_room_for_more_patch
     assert count[4] > count[1] > 0
 
 
+def test_the_labels_of_a_hospital_without_the_liver_never_push_it_down() -> None:
+    der = DER(Reservoir(), alpha=0.0, beta=1.0)
+    world = two_hospitals(der, bind=ROOM)
+    for hospital in (0, 1):
+        world.learn(hospital, steps=3)
+    past = [parts for exemplar, parts in der.memory.held() if exemplar.origin.hospital == "second"]
+    seen: list[torch.Tensor] = []
+    world.learner.model.head.register_forward_hook(
+        lambda *given: seen.append(given[2]) or given[2].retain_grad()
+    )
+    der.loss(world.learner, past).backward()
+    codes = torch.stack([parts["y"] for parts in past])[:, 0].long()
+    maybe = torch.from_numpy(world.space.candidates())[:, LIVER][codes]
+    slope = seen[0].grad[:, LIVER][maybe]
+    assert 1000 < len(slope) < codes.numel()
+    assert slope.max() <= 1e-9
+    assert slope.min() < 0
+
+
 class Centred(Softmax):
     """Logits whose mean over channels is 0, so that Avalanche's distance is ours."""
 
@@ -194,7 +214,9 @@ def avalanches(alpha: float, beta: float, monkeypatch: pytest.MonkeyPatch) -> nn
     """Avalanche's DER; what it keeps of the logits is rounded as ours."""
     whole = stock.compute_dataset_logits
     monkeypatch.setattr(
-        stock, "compute_dataset_logits", lambda *args, **kw: [(16 * z).round() / 16 for z in whole(*args, **kw)]
+        stock,
+        "compute_dataset_logits",
+        lambda *args, **kw: [(16 * z).round() / 16 for z in whole(*args, **kw)],
     )
     model, tensors = start(), [(x.float(), y) for x, y in items()]
     with warnings.catch_warnings():
