@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,144 +17,177 @@ from lifelong_ct.strategies.taps import GRIDDED
 
 _GRIDDED = (*GRIDDED, nn.PReLU)
 _KEY = "strategy.plugins.cut"
+Edge = tuple[Any, int]
+"""A result in the graph: its function, and which of the results of that."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A module whose inputs are all that it and everything after it need.
+    """Feature maps that are all that the rest of a network needs.
 
     Attributes:
-        name: of the module, as in `named_modules`.
-        shapes: of its inputs for one patch, `(F, d, h, w)` each.
-        below: names of the parameters that act before it.
-        norms: names of the normalisations with running statistics that run before it.
+        sites: where they come from: a module's name, as in `named_modules`, and which of its outputs.
+        shapes: of each for one patch, `(F, d, h, w)`.
+        below: names of the parameters that they are made with.
+        norms: names of the normalisations with running statistics that run before them.
     """
 
-    name: str
+    sites: tuple[tuple[str, int], ...]
     shapes: tuple[tuple[int, ...], ...]
     below: frozenset[str]
     norms: tuple[str, ...]
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """The finest of its inputs' grids, `(d, h, w)`."""
+        """The finest of their grids, `(d, h, w)`."""
         return max((shape[1:] for shape in self.shapes), key=lambda grid: grid[0] * grid[1] * grid[2])
 
 
 @dataclass
-class _Call:
-    """One call of a module: what it was given, and which results that was in the graph, before anything changes it."""
+class _Trace:
+    """A run of the model: which modules started and ended in which order, and what came out."""
 
-    name: str
-    module: nn.Module
-    inputs: tuple[Any, ...]
-    edges: frozenset[tuple[Any, int]]
-    voxels: int = 0
+    x: Tensor
+    output: Tensor
+    started: dict[str, int] = field(default_factory=dict)
+    ended: list[tuple[int, str, nn.Module, list[Tensor], list[Edge]]] = field(default_factory=list)
 
 
-def find_cut(model: nn.Module, shape: Sequence[int], name: str | None = None) -> Cut:
-    """The first cut on the way up, or the named one.
+def find_cut(model: nn.Module, shape: Sequence[int], before: str | None = None) -> Cut:
+    """Cuts a network between its way down and its way up, or just before a module starts.
 
-    The model is run once on noise, and the graph of its output is followed back. A module is a cut if, without what went
-    into it, no way leads from the output to the voxels: so no skip connection passes beside it. On the way up it lies if
-    it starts after the last layer whose output has the coarsest grid; in a U-Net it is the last stage of the
-    decoder then. What the way back from the output meets before the cut learns, the other parameters are `below`.
+    The model is run once on noise, and the graph of its output is followed back, until each way meets the output of a
+    module that had ended at the cut: in a U-Net at the bottom and at each skip connection. The cut at the bottom is after the
+    last layer whose output has the coarsest grid, as in `FrozenEncoder`. Then the cut is tried: what passes it for one patch, put in
+    place while another runs, must give the answer to the first.
 
     Args:
-        model: voxels → logits, every parameter with a gradient.
+        model: voxels → logits.
         shape: `(C, D, H, W)` of a patch.
-        name: of a module.
+        before: name of a module, None for the bottom.
 
     Raises:
-        LifelongCTError: no module is called so, or something passes beside it.
+        LifelongCTError: no module is called so; or the voxels themselves pass there, or what does is not the output of a
+            module that runs once.
     """
-    named = dict(model.named_modules())
-    if name is not None and name not in named:
-        inner = ", ".join(n for n in named if n.count(".") <= 2 and n)
-        raise LifelongCTError(f"the network has no module {name}", _KEY, f"use one of {inner}")
-    calls, x, output = _run(model, shape)
-    bottom = min((call.voxels for call in calls if call.voxels), default=0)
-    last = max((i for i, call in enumerate(calls) if call.voxels == bottom), default=-1)
-    wanted = calls[last + 1 :] if name is None else [call for call in calls if call.name == name]
-    for call in wanted:
-        if call.edges and sum(other.name == call.name for other in calls) == 1:
-            leaves = _leaves(output, call.edges)
-            if id(x) not in leaves:
-                return _cut(model, calls, call, leaves)
-    if name is not None:
+    if before is not None and before not in dict(model.named_modules()):
+        shown = ", ".join(n for n, _ in model.named_modules() if n and n.count(".") < 3)
+        raise LifelongCTError(f"the network has no module {before}", _KEY, f"use one of {shown}")
+    trace = _run(model, shape)
+    cut = _cut(model, trace, _bottom(trace) if before is None else trace.started.get(before, -1))
+    if cut is None or not _whole(model, cut, shape):
         raise LifelongCTError(
-            f"something passes beside {name}, or it is not given feature maps once",
+            f"the network cannot be cut {'at its bottom' if before is None else f'before {before}'}: its voxels pass "
+            "there, or what passes is no output of a module",
             _KEY,
-            "name another module, or use null for the last stage of the decoder",
+            "name another module, e.g. head",
         )
-    raise LifelongCTError(
-        "the network cannot be cut in two", _KEY, "name a module through which everything passes"
-    )
-
-
-def _run(model: nn.Module, shape: Sequence[int]) -> tuple[list[_Call], Tensor, Tensor]:
-    calls: list[_Call] = []
-    open_calls: list[_Call] = []
-
-    def start(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        maps = bool(args) and all(
-            isinstance(a, Tensor) and a.ndim == 5 and a.grad_fn is not None for a in args
-        )
-        edges = frozenset((a.grad_fn, a.output_nr) for a in args) if maps else frozenset()
-        calls.append(_Call(name, module, args, edges))
-        open_calls.append(calls[-1])
-
-    def end(module: nn.Module, output: Any) -> None:
-        call = open_calls.pop()
-        if isinstance(module, _GRIDDED) and output.ndim == 5:
-            call.voxels = output[0, 0].numel()
-
-    device = next(model.parameters()).device
-    rng = torch.Generator().manual_seed(0)
-    x = (100 * torch.randn((1, *shape), generator=rng)).to(device).requires_grad_()
-    handles, was_training = [], model.training
-    for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda m, a, n=name: start(n, m, a)))
-        handles.append(module.register_forward_hook(lambda m, a, o: end(m, o)))
-    try:
-        with torch.enable_grad():
-            output = model.eval()(x)
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
-    return calls, x, output
-
-
-def _leaves(output: Tensor, edges: frozenset[tuple[Any, int]]) -> set[int]:
-    """Ids of the leaf tensors that the output depends on otherwise than through these edges of the graph."""
-    found, seen, ahead = set(), set(), [(output.grad_fn, output.output_nr)]
-    while ahead:
-        edge = ahead.pop()
-        if edge in seen or edge in edges or edge[0] is None:
-            continue
-        seen.add(edge)
-        if hasattr(edge[0], "variable"):
-            found.add(id(edge[0].variable))
-        ahead += edge[0].next_functions
-    return found
-
-
-def _cut(model: nn.Module, calls: Sequence[_Call], call: _Call, above: set[int]) -> Cut:
-    before = [each for each in calls[: calls.index(call)] if isinstance(each.module, _NormBase)]
-    return Cut(
-        call.name,
-        tuple(tuple(a.shape[1:]) for a in call.inputs),
-        frozenset(name for name, p in model.named_parameters() if id(p) not in above),
-        tuple(each.name for each in before if each.module.track_running_stats),
-    )
+    return cut
 
 
 @contextmanager
-def spliced(model: nn.Module, cut: Cut, see: Any) -> Iterator[None]:
-    """Meanwhile `see` is given the cut's inputs, a tuple of `[B,F,d,h,w]`, and may return others to go on with."""
-    handle = model.get_submodule(cut.name).register_forward_pre_hook(lambda module, args: see(args))
-    try:
+def spliced(model: nn.Module, cut: Cut, see: Callable[[int, Tensor], Tensor]) -> Iterator[None]:
+    """Meanwhile what `see` makes of the i-th feature maps of the cut, `[B,F,d,h,w]`, goes on in their place."""
+
+    def hook(module: nn.Module, args: Any, output: Any, which: dict[int, int]) -> Any:
+        if isinstance(output, Tensor):
+            return see(which[0], output)
+        return type(output)(see(which[k], each) if k in which else each for k, each in enumerate(output))
+
+    with ExitStack() as hooks:
+        for name in dict(cut.sites):
+            which = {k: i for i, (site, k) in enumerate(cut.sites) if site == name}
+            module = model.get_submodule(name)
+            handle = module.register_forward_hook(lambda m, a, o, which=which: hook(m, a, o, which))
+            hooks.callback(handle.remove)
         yield
-    finally:
-        handle.remove()
+
+
+def _run(model: nn.Module, shape: Sequence[int]) -> _Trace:
+    x = _noise(model, shape, 0).requires_grad_()
+    trace, clock, was_training = _Trace(x, x), iter(range(1 << 40)), model.training
+
+    def start(name: str) -> None:
+        trace.started[name] = next(clock)
+
+    def end(name: str, module: nn.Module, output: Any) -> None:
+        maps = list(output) if isinstance(output, (list, tuple)) else [output]
+        edges = [(m.grad_fn, m.output_nr) if isinstance(m, Tensor) else (None, 0) for m in maps]
+        trace.ended.append((next(clock), name, module, maps, edges))
+
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            before = module.register_forward_pre_hook(lambda m, a, n=name: start(n))
+            after = module.register_forward_hook(lambda m, a, o, n=name: end(n, m, o))
+            hooks.callback(before.remove)
+            hooks.callback(after.remove)
+        with torch.enable_grad():
+            trace.output = model.eval()(x)
+    model.train(was_training)
+    return trace
+
+
+def _bottom(trace: _Trace) -> int:
+    sizes = [(maps[0][0, 0].numel(), when) for when, _, m, maps, _ in trace.ended if isinstance(m, _GRIDDED)]
+    coarsest = min((size for size, _ in sizes), default=0)
+    return max((when for size, when in sizes if size == coarsest), default=-1)
+
+
+def _cut(model: nn.Module, trace: _Trace, moment: int) -> Cut | None:
+    """None where voxels pass."""
+    own = {id(p): name for name, p in model.named_parameters()}
+    ran = Counter(name for _, name, *_ in trace.ended)
+    sites: dict[Edge, tuple[str, int, tuple[int, ...]]] = {}
+    norms = []
+    for when, name, module, maps, edges in trace.ended:
+        if when > moment:
+            break
+        if isinstance(module, _NormBase) and module.track_running_stats:
+            norms.append(name)
+        for k, (each, edge) in enumerate(zip(maps, edges, strict=True)):
+            if ran[name] == 1 and edge[0] is not None and each.ndim == 5 and len(each) == 1:
+                sites[edge] = (name, k, tuple(each.shape[1:]))  # a later one is the outer module
+    passed, leaves = _back([(trace.output.grad_fn, trace.output.output_nr)], sites)
+    made = all(_back([edge], {})[1] & own.keys() for edge in passed)
+    if not passed or not made or id(trace.x) in leaves:
+        return None
+    found = sorted((sites[edge] for edge in passed), key=lambda site: (trace.started[site[0]], site[1]))
+    below = frozenset(name for i, name in own.items() if i not in leaves)
+    return Cut(tuple(s[:2] for s in found), tuple(s[2] for s in found), below, tuple(norms))
+
+
+def _back(ahead: list[Edge], stops: Any) -> tuple[set[Edge], set[int]]:
+    """Which of the stops the ways back in the graph meet first, and the ids of the leaves where the others end."""
+    seen: set[Edge] = set()
+    met, leaves = set(), set()
+    while ahead:
+        edge = ahead.pop()
+        if edge in seen or edge[0] is None:
+            continue
+        seen.add(edge)
+        if edge in stops:
+            met.add(edge)
+            continue
+        if hasattr(edge[0], "variable"):
+            leaves.add(id(edge[0].variable))
+        ahead += edge[0].next_functions
+    return met, leaves
+
+
+@torch.no_grad()
+def _whole(model: nn.Module, cut: Cut, shape: Sequence[int]) -> bool:
+    """Whether the rest of the network needs nothing else."""
+    was_training = model.training
+    model.eval()
+    kept: dict[int, Tensor] = {}
+    with spliced(model, cut, lambda i, own: kept.setdefault(i, own.clone()).clone()):
+        answer = model(_noise(model, shape, 0))
+    with spliced(model, cut, lambda i, own: kept[i].clone()):
+        again = model(_noise(model, shape, 1))
+    model.train(was_training)
+    return torch.allclose(answer, again, rtol=1e-3, atol=1e-4)
+
+
+def _noise(model: nn.Module, shape: Sequence[int], seed: int) -> Tensor:
+    drawn = 100 * torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed))
+    return drawn.to(next(model.parameters()).device)

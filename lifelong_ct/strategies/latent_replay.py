@@ -35,17 +35,17 @@ class LatentReplay(StrategyPlugin):
     (their learning rate 0; so are running statistics). The loss is that of the new batch plus λ times that of the
     replayed one; the paper's union of both is λ = replayed / new patches, but for the scale.
 
-    The layer is a cut (`find_cut`): what enters it is everything that it and the rest of the network need, so in a
-    U-Net no skip connection may pass beside it, and by itself it is found at the last stage of the decoder. What is kept
-    per voxel of a patch, and what still learns after the first experience, with the networks of `conf/model`: UNet 4
-    numbers, the last upsampling and the head; SegResNet 16, its last residual block and all after; DynUNet 40 and
-    SwinUNETR 27, the last upsampling block and all after. So it learns little of later hospitals, and its bytes are
-    those of several times the voxels. From features of a fine grid one can guess at the image: a hospital must know.
+    The layer is a cut (`find_cut`): all feature maps that the rest of the network needs. In a U-Net those are the bottom
+    and what each skip connection carries, so the decoder and the head go on learning and the encoder is frozen. Of the
+    networks of `conf/model` that is so many numbers per voxel of a patch: UNet 3, SegResNet 21, SwinUNETR 28, DynUNet 43, by
+    skip connections of the finest grid: its bytes are those of many patches of voxels. And from maps of a fine grid one can
+    guess at the image: a hospital that shares features must know. A later cut has less left to learn, and not fewer bytes
+    before the head: before the last stage of the decoder 4, 32, 27 and 40.
 
-    Features are kept as float16 with `mantissa` bits, compressed, and the labels at their own (finest) grid: of each block of voxels the
-    code of one, whose place is drawn by the features. The loss is of the logits of just these voxels. A hospital that
-    shares features leaves no more than that, and one that forbids even these leaves nothing. Bytes: `memory.exemplars`,
-    whatever the number of hospitals.
+    Features are kept as float16 with `mantissa` bits, compressed, and the labels at their own (finest) grid: of each
+    block of voxels the code of one, whose place is drawn by the features. The loss is of the logits of just these voxels.
+    A hospital that shares features leaves no more than that, and one that forbids even these leaves nothing. Bytes:
+    `memory.exemplars`, whatever the number of hospitals.
 
     Args:
         selection: policy of the memory, one that asks for `organs` and `offered` at most.
@@ -53,7 +53,8 @@ class LatentReplay(StrategyPlugin):
         exemplars_per_batch: patches of the memory per micro-batch.
         patches: patches of each experience that are offered at its end.
         mantissa: bits, 0 to 10; of each number a 2^-(mantissa + 1)th is lost at most, and 10 keep all of float16.
-        cut: name of the module whose inputs are kept; null for the rule.
+        cut: name of the module before which the network is cut; null for the bottom of a U-Net, or the head of a network of
+            one level.
     """
 
     def __init__(
@@ -112,8 +113,10 @@ class LatentReplay(StrategyPlugin):
         if strategy.clock.train_exp_counter > 0:
             for name in self.cut.norms:  # `model.train()` came before this
                 strategy.model.get_submodule(name).eval()
-        self._past = self._drawn(strategy)
+        self._past, self._new = self._drawn(strategy), len(strategy.mb_x)
         if self._past:
+            flat = self._past["z"].split([math.prod(shape) for shape in self.cut.shapes], 1)
+            self._maps = [z.view(-1, *shape) for z, shape in zip(flat, self.cut.shapes, strict=True)]
             self._splice = spliced(strategy.model, self.cut, self._behind)
             self._splice.__enter__()
 
@@ -121,8 +124,8 @@ class LatentReplay(StrategyPlugin):
         """Takes their logits aside, so that nobody else has to know of them."""
         if self._past:
             self._splice.__exit__(None, None, None)
-            new = len(strategy.mb_x)
-            self._logits, strategy.mb_output = strategy.mb_output[new:], strategy.mb_output[:new]
+            whole = strategy.mb_output
+            self._logits, strategy.mb_output = whole[self._new :], whole[: self._new]
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Adds their loss to the undivided loss."""
@@ -158,14 +161,15 @@ class LatentReplay(StrategyPlugin):
 
     @torch.no_grad()
     def _features(self, model: Any, x: Tensor) -> Tensor:
-        """Of one patch, as they are stored: float16 `[n]`, all inputs of the cut one after another."""
+        """Of one patch, as they are stored: float16 `[n]`, all maps of the cut one after another."""
         assert self.cut is not None
-        caught: list[Tensor] = []
+        caught: dict[int, Tensor] = {}
         was_training = model.training
-        with spliced(model.eval(), self.cut, caught.extend):
+        with spliced(model.eval(), self.cut, lambda i, own: caught.setdefault(i, own.clone()).clone()):
             model(x)
         model.train(was_training)
-        return short(torch.cat([each[0].flatten() for each in caught]).float(), self.mantissa).cpu()
+        flat = [caught[i][0].float().flatten() for i in range(len(self.cut.sites))]
+        return short(torch.cat(flat), self.mantissa).cpu()
 
     def _offer(self, strategy: Any, hospital: str, batch: Batch, when: float) -> None:
         z = self._features(strategy.model, batch.x[:1].to(strategy.device))
@@ -181,11 +185,9 @@ class LatentReplay(StrategyPlugin):
         rng = generator(self.context.seed, "latent_replay", step, micro_step)
         return stacked([p for _, p in self.memory.draw(self.exemplars_per_batch, rng, without=hospital)])
 
-    def _behind(self, own: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        assert self.cut is not None
-        flat = self._past["z"].split([math.prod(shape) for shape in self.cut.shapes], 1)
-        past = (z.view(-1, *shape) for z, shape in zip(flat, self.cut.shapes, strict=True))
-        return tuple(torch.cat([new, old.to(new)]) for new, old in zip(own, past, strict=True))
+    def _behind(self, i: int, own: Tensor) -> Tensor:
+        """The new patches' maps, and the replayed ones: what else stands there was made of replayed maps before them."""
+        return torch.cat([own[: self._new], self._maps[i].to(own)])
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         return self.memory.declared_bytes()
