@@ -12,7 +12,7 @@ from lifelong_ct.memory.selection import Description, Descriptor
 
 def told(name: str, nbytes: int = 10, hospital: str = "a", gone: bool = False, **said: Any) -> Descriptor:
     """A descriptor: `organs`, scores by their names, vectors as lists by theirs."""
-    organs = {organ: 9 for organ in said.pop("organs", ())}
+    organs = dict.fromkeys(said.pop("organs", ()), 9)
     vectors = {key: np.array(v, np.float32) for key, v in said.items() if isinstance(v, (list, np.ndarray))}
     scores = {key: v for key, v in said.items() if key not in vectors}
     return Descriptor(name, nbytes, hospital, gone, description=Description(organs, scores, vectors))

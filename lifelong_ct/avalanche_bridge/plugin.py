@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,8 +109,17 @@ class StrategyPlugin(SupervisedPlugin):
         """Restores `state_dict`; called after `bind`."""
 
     def held_bytes(self) -> dict[str, int]:
-        """Kind of the ledger → bytes held now."""
+        """Kind of the ledger → bytes held now, each byte under one kind only: their sum is what the method costs."""
         return {}
+
+
+def held_bytes(plugins: Iterable[StrategyPlugin]) -> dict[str, int]:
+    """Kind of the ledger → bytes that plugins hold together."""
+    held: dict[str, int] = {}
+    for plugin in plugins:
+        for kind, nbytes in plugin.held_bytes().items():
+            held[kind] = held.get(kind, 0) + nbytes
+    return held
 
 
 def tensor_bytes(tree: Any) -> int:

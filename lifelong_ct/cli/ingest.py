@@ -103,7 +103,14 @@ class Filling:
 
     def _fill(self, split: str) -> int:
         """Bytes of the split's volumes."""
-        hospitals = list(self._arriving.values()) if split == "train" else self._stream.scored
+        every = list(self._arriving.values()) if split == "train" else self._stream.scored
+        hospitals = [hospital for hospital in every if not hospital.private]
+        for hospital in every:
+            if hospital.private:
+                self._say(
+                    f"{hospital.key}: sharing: {hospital.sharing}, so its {split} cases are not stored; a run reads them "
+                    "when it needs them, and keeps none"
+                )
         task = self._bar.add_task(split, total=sum(len(getattr(hospital, split)) for hospital in hospitals))
         before, done = self._store.nbytes, 0
         for hospital in hospitals:

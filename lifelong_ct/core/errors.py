@@ -10,9 +10,13 @@ class LifelongCTError(Exception):
         what: what is wrong, with the offending value.
         where: the case, file, key or limit it is about.
         fix: what to do next.
+
+    Attributes:
+        case_id: of the case that it is about, where whoever lists the cases knows it; else empty.
     """
 
     exit_code = 2
+    case_id = ""
 
     def __init__(self, what: str, where: str, fix: str) -> None:
         super().__init__(what, where, fix)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.types import OTHER, UNKNOWN, Case
 from lifelong_ct.data.images import same_grid
+from lifelong_ct.data.label_in_air import check_air
 from lifelong_ct.data.overlay import NOBODY_KNOWS, Overlay
 from lifelong_ct.data.readers import read_ids
 from lifelong_ct.data.readers.options import Shapes
@@ -52,7 +53,7 @@ def annotate(case: Case, image: RawCase, rules: Rules) -> RawCase:
 
     Raises:
         DataError: as `read_label`; or unknown-label, not-a-mask, empty-label, overlap, unknown-side,
-            shape-mismatch, geometry-mismatch.
+            label-in-air, shape-mismatch, geometry-mismatch.
     """
     if case.label is None:
         return image
@@ -72,6 +73,9 @@ def annotate(case: Case, image: RawCase, rules: Rules) -> RawCase:
     profiles = overlay.profiles()
     sets = _settled(case, overlay, profiles.sum(axis=1), rules)
     _check_sides(case, sets, profiles, image.affine, rules.vocabulary)
+    if case.modality.split("+")[0] == "CT":
+        scan = image.image.reshape(-1, *image.shape)[0]
+        check_air(case.label, case.organs, sets, overlay.label, scan, rules.vocabulary)
     label, overlaps = _local(case.organs, sets, overlay.label, profiles.sum(axis=1) > 0)
     return replace(image, label=label, organs=case.organs, overlaps=overlaps)
 

@@ -118,6 +118,7 @@ class FolderLayout(FileLayout):
                 if case and sides.setdefault(case.patient, case.split) != case.split:
                     raise self._torn(case)
             except LifelongCTError as error:
+                error.case_id = entry.id
                 yield error
             else:
                 absent = lacking(case, entry.absent) if case else []

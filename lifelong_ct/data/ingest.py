@@ -95,6 +95,14 @@ class Ingest:
         """
         return self._all(cases, optional=True)
 
+    def key(self, case: Case) -> str:
+        """The name that the volume of a case has in the store, there or not.
+
+        Raises:
+            DataError: a file of the case cannot be read.
+        """
+        return self._key(case, rehash=False)[1]
+
     def reopen(self, case: Case, key: str) -> StoredVolume:
         """A volume that is stored, by its key: for those who keep no open volumes.
 

@@ -25,6 +25,7 @@ EXPECTED = {
     "fractional-label": "whole ids",
     "geometry-conflict": "one geometry in sform and qform",
     "geometry-mismatch": "labels that lie where the scan lies",
+    "label-in-air": "organs of tissue on tissue",
     "implausible-hu": "HU from about -1000 to over 500",
     "missing": "a file at this path",
     "near-duplicate": "each scan once in a stream",
@@ -182,7 +183,7 @@ def _problems(layout: Any, case: Case, watch: Watch = nobody) -> list[LifelongCT
 def _unlisted(layout: Layout, error: LifelongCTError) -> list[Problem]:
     """An error of a listing; where a file is missing, with the problems of the case's other files."""
     if not isinstance(error, MissingFile):
-        return [_told("", error)]
+        return [_told(error.case_id, error)]
     others = _problems(layout, error.case) if error.first else []
     rest = [e for e in others if not (isinstance(e, DataError) and e.code == "missing")]
     return [_told(error.case.id, e) for e in (error, *rest)]

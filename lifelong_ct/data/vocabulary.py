@@ -29,6 +29,8 @@ class Vocabulary:
         sides: organ → (left, right) of an organ whose sides a source may not tell apart.
         containers: organ → all organs that contain it, at any depth.
         anywhere: organs that may lie in any other.
+        airy: organs that may hold air: those that say so, what lies in them, and what they are parts of; and what is
+            within another organ, since lesions may hold gas.
 
     Raises:
         LifelongCTError: a name that stands for two organs, a rule about an unknown one, or an organ in itself.
@@ -59,6 +61,9 @@ class Vocabulary:
             for part in parts:
                 above[part].add(organ)
         self.containers = {organ: frozenset(self._all_above(organ, above)) for organ in entries}
+        self.airy = frozenset(
+            self._airy({organ for organ, entry in entries.items() if entry.get("air")}, entries)
+        )
 
     def canonical(self, name: str, where: str = "organ name") -> str:
         """The canonical organ for a name or alias, in any case, with spaces or hyphens.
@@ -106,6 +111,12 @@ class Vocabulary:
         if organ in found:
             raise self._wrong(f"{organ} lies in itself", "mend `within` and `parts`")
         return found
+
+    def _airy(self, told: set[str], entries: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+        for organ, entry in entries.items():
+            related = {organ, *self.containers[organ], *self.parts.get(organ, ())}
+            if "within" in entry or organ in self.anywhere or not told.isdisjoint(related):
+                yield organ
 
     def _wrong(self, what: str, fix: str) -> LifelongCTError:
         return LifelongCTError(what, self._path.name, fix)

@@ -133,15 +133,18 @@ class ResultMatrix:
         means = (self._mean_over(after, hospital, organs, metric) for hospital in task.hospitals)
         return _mean(mean for mean in means if mean is not None)
 
-    def summary(self, tasks: Sequence[Task | str], metric: str = "dice") -> Summary:
+    def summary(self, tasks: Sequence[Task | str], metric: str = "dice", organ: str | None = None) -> Summary:
         """ACC, BWT, FWT, forgetting and more; formulas in `evaluation.transfer`.
 
         Args:
             tasks: what each experience that the matrix may know is scored on, in order; a name stands for a hospital
                 with all its organs. One without test cases has no column and is skipped.
             metric: one of which more is better.
+            organ: the measures of this one alone; of all where None.
         """
         whole = [task if isinstance(task, Task) else Task((task,)) for task in tasks]
+        if organ is not None:
+            whole = [task.of(organ) for task in whole]
         seen = [seen_after(whole, after) for after in range(self.last + 1)]
         values = [
             [self.task_value(after, task, seen[after] if after else None, metric) for task in whole]

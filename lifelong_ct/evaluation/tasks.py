@@ -22,6 +22,10 @@ class Task:
         """Its organs that were annotated so far: of the others no model can know. None for all."""
         return None if self.organs is None else tuple(organ for organ in self.organs if organ in seen)
 
+    def of(self, organ: str) -> Task:
+        """The part that is about one organ; no organ where that is not of the task."""
+        return Task(self.hospitals, (organ,) if self.organs is None or organ in self.organs else ())
+
 
 def seen_after(tasks: Sequence[Task], after: int) -> frozenset[str]:
     """Organs of the first `after` experiences."""

@@ -36,6 +36,7 @@ class Summary(TypedDict):
     forgetting: float | None
     final_mean: float | None
     diagonal_mean: float | None
+    retained: float | None
 
 
 def summarise(
@@ -56,6 +57,7 @@ def summarise(
         "forgetting": forgetting(R, columns),
         "final_mean": mean_defined(R[-1] if final is None else final),
         "diagonal_mean": mean_defined(R[i, h] for i, h in _experiences(R, columns)),
+        "retained": retained(R, columns),
     }
 
 
@@ -86,6 +88,13 @@ def forgetting(R: Matrix, columns: Columns) -> float | None:
         if i < _last(R) and earlier.size:
             terms.append(earlier.max() - R[-1, h])
     return mean_defined(terms)
+
+
+def retained(R: Matrix, columns: Columns) -> float | None:
+    """Mean over i < T of R[T, h(i)] / R[i, h(i)]: the share of what was learnt that is left. What was never learnt
+    (a score of 0) is no term."""
+    known = ((R[i, h], R[-1, h]) for i, h in _experiences(R, columns) if i < _last(R))
+    return mean_defined(last / first for first, last in known if first > 0)
 
 
 def mean_defined(values: Iterable[float]) -> float | None:

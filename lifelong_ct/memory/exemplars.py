@@ -128,8 +128,7 @@ class ExemplarMemory:
     def describe(self, said: Mapping[str, Description]) -> None:
         """Replaces descriptions, by the exemplars' ids; of what is not held nothing is kept. Where longer ones pass the
         budget the policy decides anew."""
-        kept = [replace(e, description=said.get(e.id, e.description)) for e in self._pool.kept]
-        self._keep(kept, {})
+        self._keep([replace(e, description=said[e.id]) if e.id in said else e for e in self._pool.kept])
         if self.nbytes > self.budget:
             self._decide(())
 

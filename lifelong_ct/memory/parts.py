@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import blosc2
@@ -68,17 +69,17 @@ class Exemplar:
     origin: Origin
     description: Description = field(default_factory=Description)
 
-    @property
+    @cached_property
     def stored(self) -> int:
         """Compressed bytes of all parts."""
         return sum(part.nbytes for part in self.parts.values())
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes held, metadata and description included."""
         return self.stored + OVERHEAD + description_bytes(self.description)
 
-    @property
+    @cached_property
     def descriptor(self) -> Descriptor:
         """What a policy may know of it."""
         return Descriptor(self.id, self.nbytes, self.origin.hospital, description=self.description)

@@ -15,8 +15,8 @@ from lifelong_ct.reporting.run_folder import Run
 
 SAME = ("seed", "paths", "reporter", "group")
 """Keys of the configuration that do not make another method."""
-SUMMARY = ("acc", "bwt", "fwt", "forgetting", "final_mean", "diagonal_mean")
-COLUMNS = (*SUMMARY, "exemplar_bytes", "seconds")
+SUMMARY = ("acc", "bwt", "fwt", "forgetting", "final_mean", "diagonal_mean", "retained")
+COLUMNS = (*SUMMARY, "exemplar_bytes", "held_bytes", "seconds")
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,9 @@ def measured(run: Run, name: str) -> float | None:
     """A column's value of one run."""
     if name == "exemplar_bytes":
         return ((run.results.get("memory") or {}).get("exemplars") or {}).get("used")
+    if name == "held_bytes":
+        held = [experience.get("held") for experience in run.results.get("experiences") or ()]
+        return max((sum(kinds.values()) for kinds in held if kinds is not None), default=None)
     if name == "seconds":
         return (run.results.get("seconds") or {}).get("total")
     if name == "diagonal_mean" and (run.results.get("summary") or {}).get("bwt") is None:

@@ -27,9 +27,10 @@ from lifelong_ct.reporting.text import (
 )
 
 REPORT = "report"
-HEADS = {**MEASURES, "exemplar_bytes": "exemplars", "seconds": "time"}
+HEADS = {**MEASURES, "exemplar_bytes": "exemplars", "held_bytes": "held by the method", "seconds": "time"}
 LESS_IS_BETTER = ("forgetting",)
-COUNTED = ("exemplar_bytes", "seconds")
+BYTES = ("exemplar_bytes", "held_bytes")
+COUNTED = (*BYTES, "seconds")
 
 
 @dataclass
@@ -162,7 +163,7 @@ def _cell(name: str, row: Row, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _shown(name: str, value: float | None) -> str:
-    if name == "exemplar_bytes":
+    if name in BYTES:
         return size(value)
     return duration(value) if name == "seconds" else measure(name, value)
 

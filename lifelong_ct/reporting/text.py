@@ -20,6 +20,7 @@ MEASURES = {
     "forgetting": "forgetting",
     "final_mean": "final mean",
     "diagonal_mean": "when learnt",
+    "retained": "retained",
 }
 """Keys of `summary`, as people call them."""
 MEANINGS = {
@@ -29,6 +30,7 @@ MEANINGS = {
     "forgetting": "best score a hospital ever had, minus the one at the end",
     "final_mean": "mean at the end over all hospitals, the unseen ones too",
     "diagonal_mean": "mean score on each hospital right after it was learnt",
+    "retained": "share of that which is left at the end, over the earlier hospitals",
 }
 _SIGNED = ("bwt", "fwt")
 _OURS = re.compile(r"runs|demo|report|(?:report|comparison)\.html|[\w.-]+-s-?\d+-[0-9a-f]{8}")

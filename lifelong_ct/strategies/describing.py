@@ -35,6 +35,7 @@ class Describer:
     - `loss`: the run's loss of the patch alone, as it is trained (augmented, completed).
     - `uncertainty`: entropy of the prediction, the mean over the voxels that are no padding, in shares of log C.
     - `embedding`: the mean over space of the last feature map of the coarsest resolution, float32, at most `LENGTH`.
+    - `mean`: of the embeddings that this experience has had until then, each made 1 long, float32.
     - `gradient`: of the loss with respect to the head's weights and biases, projected at random, float32 `[LENGTH]`;
       an organ that comes later adds to it and leaves the rest as it was.
     - `offered`: optimizer steps of the run, with the place within the step as a fraction.
@@ -52,12 +53,14 @@ class Describer:
         self._hooks = ExitStack()
         self._deepest: Tensor | None = None
         self._features: Tensor | None = None
+        self._sum: np.ndarray | float = 0.0
+        self._summed = (-1, 0)
 
     def watch(self, model: nn.Module) -> None:
         """Until the next call the forward pass of the model is looked at."""
         self._hooks.close()
         self._deepest = self._features = None
-        if "embedding" in self.needs:
+        if self.needs & {"embedding", "mean"}:
             kinds = (*GRIDDED, *_ACTIVATIONS)
             layers = ((0, m) for n, m in model.named_modules() if isinstance(m, kinds) and n != "head")
             self._hooks.enter_context(watched(layers, self._see))
@@ -79,8 +82,10 @@ class Describer:
         vectors: dict[str, np.ndarray] = {}
         if "uncertainty" in self.needs:
             scores["uncertainty"] = uncertainty(logits, labels).tolist()
-        if "embedding" in self.needs and self._deepest is not None:
+        if self._deepest is not None:
             vectors["embedding"] = _short(self._deepest[: len(y)].detach().float().flatten(2).mean(2))
+            if "mean" in self.needs:
+                vectors["mean"] = self._means(vectors["embedding"], strategy.clock.train_exp_counter)
         if self.needs & {"loss", "gradient"}:
             loss, slope = _loss(strategy._criterion, logits, labels, "gradient" in self.needs)
             scores["loss"] = loss.tolist()
@@ -103,6 +108,16 @@ class Describer:
 
     def _see_features(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         self._features = args[0]
+
+    def _means(self, embeddings: np.ndarray, experience: int) -> np.ndarray:
+        """After each patch; it begins anew with an experience, so that no checkpoint has to hold it."""
+        before, count = self._summed
+        if before != experience:
+            self._sum, count = 0.0, 0
+        units = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+        sums = self._sum + units.cumsum(0, dtype=np.float64)
+        self._sum, self._summed = sums[-1], (experience, count + len(units))
+        return (sums / np.arange(count + 1, count + 1 + len(units))[:, None]).astype(np.float32)
 
     def organs(self, y: Tensor) -> list[dict[str, int]]:
         """Voxels with each organ's label, where the policy needs it; y codes as stored, `[B,1,D,H,W]` on the CPU."""

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.seeding import generator
 from lifelong_ct.memory.exemplars import Exemplar
 from lifelong_ct.memory.parts import stacked
-from lifelong_ct.memory.selection import Description, SelectionPolicy
+from lifelong_ct.memory.selection import Description, SelectionPolicy, needs_of
 from lifelong_ct.memory.selection.arguments import between
 from lifelong_ct.strategies.replay import Replay
 
@@ -52,6 +53,13 @@ class OnlineMemory(Replay):
         precision: int = 1,
     ) -> None:
         super().__init__(selection, exemplars_per_batch, 1, window, precision)
+        if "mean" in needs_of(selection):
+            raise LifelongCTError(
+                f"{type(selection).__name__} compares with the mean of what arrives, and here what the memory holds is judged "
+                "again",
+                "strategy.plugins.selection",
+                "use recent, uniqueness or selective",
+            )
         self.smoothing = between(smoothing, "strategy.plugins.smoothing", 0.0, 1.0)
         self._drawn: list[Exemplar] = []
         self._codes = torch.empty(0)

@@ -22,7 +22,7 @@ class Hospital:
     Attributes:
         name: unique within the stream.
         layout: reads its cases.
-        sharing: what may be kept of it after its experience: patches, features or forbid.
+        sharing: what may be kept of it after its experience: patches, features (no voxels) or forbid (nothing).
         train, test: cases, with the organs that the stream learns.
         skipped: cases that cannot be used, where the user said to go on without them.
         part: name of a part of the hospital's training cases; empty for the whole.
@@ -42,6 +42,11 @@ class Hospital:
     def key(self) -> str:
         """Of its training cases within the stream."""
         return f"{self.name}/{self.part}" if self.part else self.name
+
+    @property
+    def private(self) -> bool:
+        """Whether no file may hold a voxel of it once it is learnt."""
+        return self.sharing != "patches"
 
 
 def open_hospital(

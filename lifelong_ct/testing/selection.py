@@ -77,7 +77,7 @@ def described(count: int, sizes: Sequence[int], seed: int = 0) -> list[Descripto
         gone = i >= count - count // 10
         organs = {organ: int(rng.integers(1, 100)) for organ in ("liver", "spleen") if rng.random() < 0.6}
         scores = {"loss": float(rng.gamma(2.0)), "uncertainty": float(rng.random()), "offered": float(i)}
-        names = () if gone else ("embedding", "gradient")
+        names = () if gone else ("embedding", "mean", "gradient")
         vectors = {each: rng.standard_normal(8).astype(np.float32) for each in names}
         told = Description() if gone else Description(organs, scores, vectors)
         hospital = str(rng.choice(["first", "second", "third"]))

@@ -20,11 +20,12 @@ from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.memory.files import FOLDER, ExemplarFiles
 from lifelong_ct.training import planner
+from lifelong_ct.training.experience_patches import ExperiencePatches
 from lifelong_ct.training.learner import AMP_TYPES, Learner, StepReport
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.rounds import Round
 from lifelong_ct.training.scoring import Scorer
-from lifelong_ct.training.volumes import ExperiencePatches, Progress, Volumes
+from lifelong_ct.training.volumes import Progress, Volumes
 
 
 class Builder:

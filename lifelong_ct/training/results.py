@@ -47,6 +47,9 @@ class Results:
             "experiences": self.experiences,
             "scores": self.matrix.to_scores(),
             "summary": dict(self.matrix.summary(self.tasks)),
+            "summary_per_organ": {
+                organ: dict(self.matrix.summary(self.tasks, organ=organ)) for organ in self.matrix.organs
+            },
             "memory": self.memory(),
             "seconds": {**self.seconds, "total": sum(self.seconds.values())},
             "skipped": self.skipped(),

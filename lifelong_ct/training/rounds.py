@@ -54,9 +54,16 @@ def refuse(options: RunOptions, listed: Sequence[Round]) -> None:
 
     Raises:
         Refused: it must be told where experiences end and the stream does not tell, or it reads cases again and they are
-            shown once.
+            shown once, or belong to a hospital that does not share them.
     """
     needs, named = options.requires, f"strategy={options.strategy}"
+    private = [f"{h.name} ({h.sharing})" for h in options.stream.hospitals if h.private]
+    if needs.past_data and private and len(options.stream.experiences) > 1:
+        raise Refused(
+            f"{named} trains on past hospitals again, {', '.join(private)} may not be kept",
+            "strategy.requires, sharing",
+            "use a strategy without requires.past_data, leave these hospitals out, or ask them for sharing: patches",
+        )
     if needs.past_data and options.data.schedule == "one_pass" and len(listed) > 1:
         raise Refused(
             f"{named} trains on past hospitals again, one_pass reads each case once",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
+from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, held_bytes
 from lifelong_ct.avalanche_bridge.stock import adopt
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.host_memory import give_back, steady_heap
@@ -55,7 +55,7 @@ class Run:
         keep = options.trainer.keep_checkpoints
         checkpoints, files = options.folder / "checkpoints", self.builder.exemplar_files
         self._generations = Generations(checkpoints, keep, self.ledger, self.teller.note, files)
-        self._reached = 0
+        self._reached = self._learnt = 0
 
     def demands(self) -> list[planner.Demand]:
         """Who will hold how much, at least. Binds the plugins."""
@@ -81,6 +81,8 @@ class Run:
             raise
         finally:
             gc.unfreeze()
+            if hasattr(self, "volumes"):
+                self.volumes.close()
             if hasattr(self, "store"):
                 self.store.close()
         return self.teller.end(status)
@@ -96,7 +98,7 @@ class Run:
     # --- the rounds -----------------------------------------------------------------------------------
 
     def _rounds(self, done: int) -> str:
-        last, self._reached = self.rounds[-1].after, done + 1
+        last, self._reached, self._learnt = self.rounds[-1].after, done + 1, done
         if done == 0 and len(self.rounds) > 1 and self.options.evaluation.schedule != "final":
             self._evaluate(0)
         for row, experience in zip(self.rounds, self.experiences, strict=True):
@@ -130,14 +132,24 @@ class Run:
         with self.teller.timed("training"):
             source = self.builder.source(row, volumes, self.volumes.cases)
             self.learner.learn(experience, source, row.steps)
+        self._learnt = row.after
+        self.volumes.leave(row.hospitals)
         return row
 
     def _opened(self, row: Round) -> list[StoredVolume]:
         """The training volumes of a round.
 
         Raises:
-            DataError: one pass has left the round behind.
+            DataError: one pass has left the round behind, or a hospital that does not share its voxels.
         """
+        private = [hospital.name for hospital in row.hospitals if hospital.private]
+        if private and row.after <= self._learnt:
+            raise DataError(
+                f"the cases of {row.name} are closed: {', '.join(private)} shares no patches, and has been learnt",
+                "sharing",
+                "use a strategy that does not read past hospitals",
+                "closed",
+            )
         if self.options.data.schedule == "one_pass" and row.after < self._reached:
             raise DataError(
                 f"the cases of {row.name} are closed: they have been shown",
@@ -157,7 +169,13 @@ class Run:
 
     def _save(self, row: Round) -> None:
         self.results.experiences.append(
-            {"after": row.after, "hospital": row.name, "steps": row.steps, "anonymous_peak": self.teller.peak}
+            {
+                "after": row.after,
+                "hospital": row.name,
+                "steps": row.steps,
+                "anonymous_peak": self.teller.peak,
+                "held": held_bytes(self.plugins),
+            }
         )
         self.teller.ended(row)
         if self.options.requires.resumable:

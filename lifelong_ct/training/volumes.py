@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.paths import exists
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.admission import need
 from lifelong_ct.data.ingest import Ingest
-from lifelong_ct.data.labels import LabelSpace
-from lifelong_ct.data.loader import PatchDataset
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.data.volume import StoredVolume
@@ -63,6 +60,7 @@ class Volumes:
         self._test: Held = {}
         self._names: list[str] = []
         self._open: list[StoredVolume] = []
+        self._private: dict[str, Hospital] = {}
         self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def train(self, hospitals: Sequence[Hospital]) -> list[StoredVolume]:
@@ -74,6 +72,7 @@ class Volumes:
             LimitExceeded: they do not fit, whatever is evicted.
         """
         names = [hospital.key for hospital in hospitals]
+        self._private |= {hospital.key: hospital for hospital in hospitals if hospital.private}
         if names != self._names:
             for volume in self._open:
                 self.store.cache.drop(volume.key)
@@ -98,21 +97,45 @@ class Volumes:
         return self._open
 
     def native(self, hospital: Hospital, case: Case) -> RawCase:
-        """A test case on its own grid, from the store where it fits, else from its source.
+        """A test case on its own grid, from the store where it fits, else from its source. Test cases of a hospital that
+        does not share patches are in no store.
 
         Raises:
             DataError: a test case cannot be used.
             LimitExceeded: it needs more memory than there is.
         """
-        if hospital.name not in self._test:
+        if hospital.name not in self._test and not hospital.private:
             self._test[hospital.name] = self._window(hospital)
-        key = self._test[hospital.name].get(case.id)
+        key = None if hospital.private else self._test[hospital.name].get(case.id)
         if key is None:
             with self.store.admission.room(need(hospital.layout, case, None), 0, self.name(case)):
                 return hospital.layout.load(case)
         stored = self._ingest(hospital, None, lambda taken: False, cached=False).reopen(case, key)
         image, label = stored.read((0, 0, 0), stored.shape)
         return RawCase(np.asarray(image), label, stored.affine, stored.organs, stored.overlaps, stored.scales)
+
+    def leave(self, hospitals: Iterable[Hospital]) -> None:
+        """Once they are learnt: of those that do not share patches the store keeps nothing, also of what somebody else
+        put there on this run's spacing or on each scan's own. What another hospital has as well stays."""
+        for hospital in hospitals:
+            if not hospital.private:
+                continue
+            self._private.pop(hospital.key, None)
+            own = set(self._train.pop(hospital.key, {}).values()) | self._stored(hospital)
+            if hospital.key in self._names:
+                for volume in self._open:
+                    volume.close()
+                self._names, self._open, self.cases = [], [], []
+            self.store.evict(*(own - self._kept()))
+            left = sum(map(self.store.has, own - self._kept()))
+            if left:
+                self._notes.put(
+                    f"{hospital.name}: {left} of its volumes stay until another run is done with them"
+                )
+
+    def close(self) -> None:
+        """Ends in the middle of an experience: likewise."""
+        self.leave(list(self._private.values()))
 
     def check_sources(self, train: Iterable[Hospital]) -> None:
         """Looks whether every file is there that the run will read: of the training cases of these hospitals, and of
@@ -177,9 +200,21 @@ class Volumes:
             keys = set(self._train.pop(past[0]).values())
         else:
             return False
-        kept = {key for part in (self._train, self._test) for own in part.values() for key in own.values()}
-        self.store.evict(*(keys - kept - set(taken)))
+        self.store.evict(*(keys - self._kept() - set(taken)))
         return True
+
+    def _kept(self) -> set[str]:
+        return {key for part in (self._train, self._test) for own in part.values() for key in own.values()}
+
+    def _stored(self, hospital: Hospital) -> set[str]:
+        """Volumes of a hospital that are in the store, whoever put them there."""
+        keys = set()
+        for spacing in (self.spacing, None):
+            ingest = self._ingest(hospital, spacing, lambda taken: False)
+            for case in (*hospital.train, *hospital.test):
+                with suppress(DataError):  # its source is gone, or cannot be read
+                    keys.add(ingest.key(case))
+        return set(filter(self.store.has, keys))
 
 
 def _keys(cases: Sequence[Case], volumes: Sequence[StoredVolume | None]) -> dict[str, str]:
@@ -190,36 +225,3 @@ def _keys(cases: Sequence[Case], volumes: Sequence[StoredVolume | None]) -> dict
 def _shows(volume: StoredVolume, organs: Sequence[str]) -> bool:
     """Whether there is a voxel of one of the organs, where there should be one."""
     return not organs or any(volume.count(organ) for organ in volume.organs if organ in organs)
-
-
-class ExperiencePatches(Dataset[Any]):
-    """What a stock plugin sees of an experience: item i is a patch of its i-th case, opened when asked for. Where
-    cases were left out once they were read, the first ones come again.
-
-    Args:
-        count: number of cases.
-        volumes: opens them.
-        label_space: codes the labels.
-        patch: voxels per axis.
-        seed_keys: choose the patches.
-    """
-
-    def __init__(
-        self,
-        count: int,
-        volumes: Callable[[], list[StoredVolume]],
-        label_space: LabelSpace,
-        patch: tuple[int, int, int],
-        seed_keys: tuple[str | int, ...],
-    ) -> None:
-        self._count, self._volumes = count, volumes
-        self._make = lambda opened: PatchDataset(opened, label_space, patch, seed_keys)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        if not 0 <= index < self._count:
-            raise IndexError(index)
-        opened = self._volumes()
-        return self._make(opened)[index % len(opened)]

@@ -254,7 +254,7 @@ def test_a_label_map_is_no_mask(folder):
 def test_a_side_that_cannot_be_told_is_said(folder):
     one = np.zeros(SHAPE, bool)
     one[3:5, 1:3] = True
-    save(np.random.default_rng(0).integers(-150, 850, SHAPE).astype(np.int16), folder / "ct.nii.gz")  # no air
+    save(np.random.default_rng(0).integers(-150, 650, SHAPE).astype(np.int16), folder / "ct.nii.gz")  # no air
     case = of_map(folder, one, "AbdomenCT-1K", ("kidney_left", "kidney_right"))
     ids = dict(case.label_ids) | {"kidney": (1,), "kidney_left": (1,), "kidney_right": (1,), "liver": ()}
     with pytest.raises(DataError) as caught:

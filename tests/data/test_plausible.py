@@ -67,3 +67,37 @@ def test_what_cannot_be_hu_is_refused(name):
     assert caught.value.code == "implausible-hu"
     assert HERE.name in caught.value.where
     assert caught.value.fix
+
+
+SCALED = {
+    "1024 too few": body() - 1024,
+    "1024 too many, with padding": np.where(np.arange(32)[:, None, None] < 1, -100, body() + 1024),
+    "twice": 2 * body(),
+    "half": body() / 2,
+    "ten times": 10 * body(),
+    "negated, with bone beyond its air": -np.where(body() > 600, 1500, body()),
+    "one voxel of no material": np.where(np.arange(body().size).reshape(body().shape) == 77, 1e6, body()),
+    "no tissue": np.where(np.abs(body()) < 400, -1000, body()),
+}
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_what_was_scaled_or_shifted_is_refused(name):
+    with pytest.raises(DataError) as caught:
+        to_int16(HERE, SCALED[name].astype(np.float32), "CT")
+    assert caught.value.code == "implausible-hu"
+
+
+def test_the_rim_that_resampling_leaves_beside_padding_is_none():
+    voxels = body()
+    voxels[:3] = -3024
+    voxels[3, :, :4] = -1900  # 12 % of a plane in 32
+    image, _ = to_int16(HERE, voxels, "CT")
+    assert (image[:4, :, :4] == -1024).all()
+
+
+def test_a_large_scan_is_looked_at_in_part_and_gets_the_same_verdict():
+    large = np.tile(body(), (4, 4, 8))  # 2 million voxels
+    to_int16(HERE, large.astype(np.int16), "CT")
+    with pytest.raises(DataError, match="colder than air"):
+        to_int16(HERE, (large - 1024).astype(np.int16), "CT")

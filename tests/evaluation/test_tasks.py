@@ -45,6 +45,26 @@ def test_class_incremental_by_hand():
     )
 
 
+def test_one_organ_by_hand():
+    liver = matrix().summary(STEPS, organ="liver")
+    assert liver["acc"] == pytest.approx(0.6)
+    assert liver["bwt"] == pytest.approx(0.6 - 0.8)
+    assert liver["diagonal_mean"] == 0.8
+    assert liver["retained"] == pytest.approx(0.6 / 0.8)
+    assert liver["final_mean"] == pytest.approx((0.6 + 0.2) / 2)
+    pancreas = matrix().summary(STEPS, organ="pancreas")
+    assert (pancreas["acc"], pancreas["bwt"], pancreas["retained"]) == (0.4, None, None)
+
+
+def test_one_organ_of_whole_hospitals_is_that_column_alone():
+    liver = matrix().summary(["a", "u"], organ="liver")
+    assert liver["acc"] == pytest.approx((0.6 + 0.2) / 2)
+    assert liver["bwt"] == pytest.approx(((0.6 - 0.8) + (0.2 - 0.3)) / 2)  # u came second
+    assert liver["fwt"] == pytest.approx(0.4)
+    spleen_at_u = matrix().summary([Task(("a",), ("liver",)), Task(("u",))], organ="spleen")
+    assert spleen_at_u["acc"] == 0.0  # 0.0 at u; the first task is not about it
+
+
 def test_the_scores_themselves_stay_in_the_matrix():
     made = matrix()
     assert made.value(1, "a", "aorta") == 0.0

@@ -7,6 +7,7 @@ from lifelong_ct.evaluation.transfer import (
     forgetting,
     forward_transfer,
     mean_defined,
+    retained,
     summarise,
 )
 
@@ -28,6 +29,7 @@ def test_the_measures_by_hand() -> None:
     assert backward_transfer(R, COLUMNS) == pytest.approx(((0.5 - 0.8) + (0.7 - 0.9)) / 2)
     assert forward_transfer(R, COLUMNS) == pytest.approx(((0.3 - 0.2) + (0.4 - 0.1)) / 2)
     assert forgetting(R, COLUMNS) == pytest.approx(((0.8 - 0.5) + (0.9 - 0.7)) / 2)
+    assert retained(R, COLUMNS) == pytest.approx((0.5 / 0.8 + 0.7 / 0.9) / 2)
     summary = summarise(R, COLUMNS)
     assert summary["final_mean"] == pytest.approx((0.5 + 0.7 + 0.8 + 0.5) / 4)
     assert summary["diagonal_mean"] == pytest.approx((0.8 + 0.9 + 0.8) / 3)
@@ -38,6 +40,13 @@ def test_forgetting_counts_from_the_best_earlier_row_not_from_the_diagonal() -> 
     later[2, 0] = 0.95  # hospital 1 gained from hospital 2
     assert forgetting(later, COLUMNS) == pytest.approx(((0.95 - 0.5) + (0.9 - 0.7)) / 2)
     assert backward_transfer(later, COLUMNS) == backward_transfer(R, COLUMNS)
+
+
+def test_of_what_was_never_learnt_nothing_can_be_retained() -> None:
+    never = R.copy()
+    never[1, 0] = 0.0
+    assert retained(never, COLUMNS) == pytest.approx(0.7 / 0.9)
+    assert retained(never[:2], COLUMNS) is None
 
 
 def test_another_order_of_training_than_of_columns() -> None:

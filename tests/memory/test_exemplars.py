@@ -283,3 +283,21 @@ def test_the_index_finds_what_a_list_of_all_others_has(without: str | None) -> N
     others = [exemplar for exemplar in kept if exemplar.origin.hospital != without]
     assert pool.size(without) == len(others)
     assert [pool.at(i, without) for i in range(len(others))] == others
+
+
+class OneByOne(tuple):
+    """May be indexed, and not gone through."""
+
+    def __iter__(self):
+        raise AssertionError("gone through")
+
+
+def test_a_draw_goes_through_no_list_of_all() -> None:
+    held = memory(1 << 20)
+    for seed in range(30):
+        offer(held, *patch(seed, 3), "ab"[seed % 2], str(seed))
+    held._pool.kept = OneByOne(held._pool.kept)
+    for without in (None, "a"):
+        assert len(held.draw(5, np.random.default_rng(0), without)) == 5
+    with pytest.raises(AssertionError):
+        held.state_dict()

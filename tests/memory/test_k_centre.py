@@ -50,7 +50,9 @@ def test_of_every_heap_one_patch_stays() -> None:
     heaps = np.array([[0.0, 0.0], [100.0, 0.0], [0.0, 100.0]])
     rng = np.random.default_rng(0)
     patches = [
-        told(f"{heap} {i}", embedding=heaps[heap] + rng.uniform(-1, 1, 2)) for heap in range(3) for i in range(5)
+        told(f"{heap} {i}", embedding=heaps[heap] + rng.uniform(-1, 1, 2))
+        for heap in range(3)
+        for i in range(5)
     ]
     for seed in range(5):
         assert {name[0] for name in kept(KCentre(), patches, 30, seed)} == {"0", "1", "2"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lifelong_ct.reporting.comparison import compare, comparison, flat, spread, to_csv
+from lifelong_ct.reporting.comparison import compare, comparison, flat, measured, spread, to_csv
 from lifelong_ct.reporting.run_folder import Run, RunFolder, read_run
 
 
@@ -87,6 +87,15 @@ def test_joint_training_has_no_transfer(tmp_path: Path, made_up) -> None:
     assert row.at_once
     assert row.spreads["acc"].mean == pytest.approx(0.7)
     assert all(row.spreads[name].mean is None for name in ("bwt", "fwt", "forgetting", "diagonal_mean"))
+
+
+def test_what_a_method_holds_is_its_most_over_all_kinds(tmp_path: Path, made_up) -> None:
+    run = folder(tmp_path, made_up, "naive", 0)
+    rows = [{"held": {"gpu": 7, "exemplars": 5}}, {"held": {"gpu": 9}}, {"held": {}}]
+    run.results["experiences"] = rows
+    assert measured(run, "held_bytes") == 12
+    run.results["experiences"] = [{}]  # of a version that did not tell
+    assert measured(run, "held_bytes") is None
 
 
 def test_streams_are_not_mixed(tmp_path: Path, made_up) -> None:

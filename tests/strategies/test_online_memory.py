@@ -9,6 +9,7 @@ from torch import Tensor
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.memory.selection import Description
+from lifelong_ct.memory.selection.herding import Herding
 from lifelong_ct.memory.selection.recent import Recent
 from lifelong_ct.memory.selection.selective import Selective
 from lifelong_ct.memory.selection.uniqueness import Uniqueness
@@ -128,3 +129,9 @@ def test_bytes_stay_inside_the_budget_and_a_resumed_run_goes_on(policy: Any) -> 
 def test_wrong_options(wrong: dict[str, float]) -> None:
     with pytest.raises(LifelongCTError, match=next(iter(wrong))):
         OnlineMemory(Recent(), **wrong)  # type: ignore[arg-type]
+
+
+def test_a_policy_that_asks_for_the_mean_of_the_stream_is_refused() -> None:
+    with pytest.raises(LifelongCTError, match="mean") as error:
+        OnlineMemory(Herding())
+    assert error.value.where == "strategy.plugins.selection"

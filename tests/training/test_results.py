@@ -109,5 +109,7 @@ def test_a_run_fills_it(opts):
         (1, "a", 2),
         (2, "b", 2),
     ]
+    assert [e["held"] for e in document["experiences"]] == [{}, {}]  # by no method
+    assert set(document["summary_per_organ"]) == set(document["organs"])
     assert document["memory"]["ram"]["measured"] > 0
     assert document["seconds"]["training"] > 0

@@ -16,9 +16,10 @@ from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.streams.class_overlap import ClassOverlap
 from lifelong_ct.training import planner
+from lifelong_ct.training.experience_patches import ExperiencePatches
 from lifelong_ct.training.options import DataOptions, Requires
 from lifelong_ct.training.run import Run
-from lifelong_ct.training.volumes import ExperiencePatches, Volumes
+from lifelong_ct.training.volumes import Volumes
 
 
 def size(made, hospital=0, split="train") -> int:

@@ -88,6 +88,7 @@ class DicomLayout(FileLayout):
                         fix += "; if all headers name the same one, use patient: folder"
                     raise self.wrong(what, f"case {name}", fix)
             except LifelongCTError as error:
+                error.case_id = name
                 yield error
             else:
                 missing = self.missing(case)

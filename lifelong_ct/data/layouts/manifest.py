@@ -72,6 +72,7 @@ class ManifestLayout(FileLayout):
                     )
                 ids.add(case.id)
             except LifelongCTError as error:
+                error.case_id = str(row["id"]) if isinstance(row.get("id"), (str, int)) else ""
                 yield error
             else:
                 missing = self.missing(case)

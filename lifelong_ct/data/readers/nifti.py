@@ -19,7 +19,6 @@ from lifelong_ct.data.readers.nifti_bytes import Bytes, Gzip, opened
 from lifelong_ct.data.readers.nifti_header import LONGEST, Header, parse
 from lifelong_ct.data.types import Grid, Volume, bad_file
 
-MOST_BYTES = 16 << 30
 SPARE = 1 << 20
 """Bytes that may stand behind the voxels."""
 BOMB_BYTES, BOMB_RATIO = 128 << 20, 150
@@ -103,9 +102,6 @@ def _check_size(path: Path, header: Header, file: Bytes) -> None:
     if announced > file.most:
         what = f"its header announces {announced} bytes, {file.size} in the file cannot hold them"
         raise bad_file(path, what, "corrupt", "copy it again")
-    if announced > MOST_BYTES:
-        what = f"its header announces {announced} bytes"
-        raise bad_file(path, what, "too-large", "crop it, or save it in a smaller type")
 
 
 def _check_bomb(path: Path, header: Header, file: Bytes, most: int) -> None:

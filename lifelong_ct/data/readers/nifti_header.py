@@ -17,6 +17,8 @@ from lifelong_ct.data.types import bad_file
 LONGEST = 544
 """Bytes of the longest header, NIfTI-2."""
 LEAST_VOXELS = 2
+MOST_BYTES = 16 << 30
+"""Of a volume, decompressed."""
 SHORTEST_MM, LONGEST_MM = 1.0, 10_000.0
 """Bounds of the longest side of a volume; beyond them the numbers are metres or micrometres."""
 _KINDS = {348: (nib.Nifti1Header, b"n+1", 352), 540: (nib.Nifti2Header, b"n+2", 544)}
@@ -54,7 +56,7 @@ def parse(path: Path, data: bytes) -> Header:
     """Reads the first `LONGEST` bytes of a file.
 
     Raises:
-        DataError: corrupt, not-nifti, not-scalar, not-3d, too-thin, no-geometry, wrong-units,
+        DataError: corrupt, not-nifti, not-scalar, not-3d, too-thin, too-large, no-geometry, wrong-units,
             geometry-conflict, sheared.
     """
     with np.errstate(all="ignore"):  # what overflows is refused as not finite
@@ -63,6 +65,10 @@ def parse(path: Path, data: bytes) -> Header:
         dtype = header.get_data_dtype()
         if dtype.kind not in "iuf":
             raise bad_file(path, f"its voxels are {dtype}", "not-scalar", "give one number per voxel")
+        announced = math.prod(shape) * dtype.itemsize
+        if announced > MOST_BYTES:
+            what = f"its header announces {announced} bytes"
+            raise bad_file(path, what, "too-large", "crop it, or save it in a smaller type")
         slope, intercept = header.get_slope_inter()
         affine = _affine(path, header, shape)
     original = tuple(int(n) for n in header.get_data_shape())

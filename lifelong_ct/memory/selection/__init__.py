@@ -10,7 +10,7 @@ import numpy as np
 
 from lifelong_ct.core.errors import LifelongCTError
 
-NEEDS = frozenset({"offered", "organs", "embedding", "gradient", "loss", "uncertainty"})
+NEEDS = frozenset({"offered", "organs", "embedding", "mean", "gradient", "loss", "uncertainty"})
 """What a policy may ask to be described, see `needs_of`; `offered` comes with any other."""
 
 

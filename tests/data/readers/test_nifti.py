@@ -70,8 +70,8 @@ def test_big_endian_and_a_singleton_fourth_axis(tmp_path):
 
 
 def test_slope_and_intercept_make_hu_and_padding_becomes_air(tmp_path):
-    stored = np.full(SHAPE, 100, np.int16)
-    stored[0, 0, :3] = (0, 1000, -500)
+    stored = np.full(SHAPE, 500, np.int16)
+    stored[0, 0, :4] = (0, 1000, -500, 100)
     image = nib.Nifti1Image(stored, AFFINE)
     image.header.set_slope_inter(2.0, -1024)
     nib.save(image, tmp_path / "a.nii.gz")
