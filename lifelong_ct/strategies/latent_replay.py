@@ -36,11 +36,11 @@ class LatentReplay(StrategyPlugin):
     replayed one; the paper's union of both is λ = replayed / new patches, but for the scale.
 
     The layer is a cut (`find_cut`): all feature maps that the rest of the network needs. In a U-Net those are the bottom
-    and what each skip connection carries, so the decoder and the head go on learning and the encoder is frozen. Of the
-    networks of `conf/model` that is so many numbers per voxel of a patch: UNet 3, SegResNet 21, SwinUNETR 28, DynUNet 43, by
-    skip connections of the finest grid: its bytes are those of many patches of voxels. And from maps of a fine grid one can
-    guess at the image: a hospital that shares features must know. A later cut has less left to learn, and not fewer bytes
-    before the head: before the last stage of the decoder 4, 32, 27 and 40.
+    and what each skip connection carries, so the decoder and the head go on learning, and the encoder is frozen. With the
+    networks of `conf/model` they are so many numbers per voxel of a patch: UNet 3, SegResNet 21, SwinUNETR 28, DynUNet
+    43. Most are of the skip connection of the finest grid: exemplars take the bytes of many patches of voxels, and of such
+    maps one can guess at the image, which a hospital that shares features must know. A cut before the last stage of the
+    decoder takes hardly less, 4, 32, 27 and 40, and leaves less to learn.
 
     Features are kept as float16 with `mantissa` bits, compressed, and the labels at their own (finest) grid: of each
     block of voxels the code of one, whose place is drawn by the features. The loss is of the logits of just these voxels.
@@ -81,12 +81,9 @@ class LatentReplay(StrategyPlugin):
                 "strategy.plugins.selection",
                 "use reservoir, hospital_balanced or organ_balanced",
             )
-        self.selection, self.latent_lambda, self.exemplars_per_batch = (
-            selection,
-            latent_lambda,
-            exemplars_per_batch,
-        )
-        self.patches, self.mantissa, self.cut_at = patches, mantissa, cut
+        self.selection, self.latent_lambda = selection, latent_lambda
+        self.exemplars_per_batch, self.patches, self.mantissa = exemplars_per_batch, patches, mantissa
+        self.cut_at = cut
         self.cut: Cut | None = None
 
     def bind(self, context: StrategyContext) -> None:
