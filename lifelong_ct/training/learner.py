@@ -284,10 +284,14 @@ class Learner(SupervisedTemplate):
         Raises:
             DataError: after one pass (`data.schedule=one_pass`), whose cases are closed: there are none.
         """
+        for batch in self.held_out_batches(count):
+            yield batch.x[:1].to(self.device), batch.y[:1].to(self.device)
+
+    def held_out_batches(self, count: int) -> Iterator[Batch]:
+        """The batches whose first patches those are, with where they come from."""
         assert self.source is not None
         for i in range(count):
-            batch = self.source.batch(_ASIDE + i)
-            yield batch.x[:1].to(self.device), batch.y[:1].to(self.device)
+            yield self.source.batch(_ASIDE + i)
 
     def _set_lr(self, step: int) -> None:
         factor = (1 - step / self.steps) ** 0.9 if self.schedule == "poly" else 1.0
