@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.avalanche_bridge.verdicts import check_target
 from lifelong_ct.cli import privacy
 from lifelong_ct.cli.compose import plain
 from lifelong_ct.cli.instantiate import build
@@ -129,7 +130,10 @@ class Blueprint:
         return policy
 
     def _plugins(self) -> list[SupervisedPlugin]:
-        plugins = build(self.values["strategy"].get("plugins") or [], "strategy.plugins")
+        listed = self.values["strategy"].get("plugins") or []
+        for item in listed:
+            check_target(str(item.get("_target_")) if isinstance(item, Mapping) else "")
+        plugins = build(listed, "strategy.plugins")
         for plugin in plugins:
             if not isinstance(plugin, SupervisedPlugin):
                 raise LifelongCTError(
