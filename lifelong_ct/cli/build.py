@@ -91,6 +91,8 @@ class Blueprint:
         """
         values = self.values
         Ledger(values["memory"])  # a limit that is no size is an error before anything is read
+        for plugin in values["strategy"].get("plugins") or []:
+            check_target(str(plugin.get("_target_")) if isinstance(plugin, Mapping) else "")
         requires = _options(Requires, values["strategy"].get("requires") or {}, "strategy.requires")
         trainer = {key: build_if(value, f"trainer.{key}") for key, value in values["trainer"].items()}
         evaluation = dict(values["evaluation"])
@@ -130,10 +132,7 @@ class Blueprint:
         return policy
 
     def _plugins(self) -> list[SupervisedPlugin]:
-        listed = self.values["strategy"].get("plugins") or []
-        for item in listed:
-            check_target(str(item.get("_target_")) if isinstance(item, Mapping) else "")
-        plugins = build(listed, "strategy.plugins")
+        plugins = build(self.values["strategy"].get("plugins") or [], "strategy.plugins")
         for plugin in plugins:
             if not isinstance(plugin, SupervisedPlugin):
                 raise LifelongCTError(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
-from lifelong_ct.testing.world import TinyWorld
+from lifelong_ct.testing.world import EDGE, TinyWorld
 
 TILES = 4
 
@@ -25,6 +25,6 @@ def check_invariance(name: str, plugins: Callable[[], Sequence[SupervisedPlugin]
         world.learn(1, steps=3)
     for step, (one, other) in enumerate(zip(small.added, large.added, strict=True)):
         assert math.isclose(one, other, rel_tol=0.01, abs_tol=1e-5), (
-            f"{name} adds {one:.6g} to the loss of an {8}³ patch and {other:.6g} to that of the same patch tiled to "
-            f"{8 * TILES}³ (step {step}): divide a sum over voxels by their number"
+            f"{name} adds {one:.6g} to the loss of an {EDGE}³ patch and {other:.6g} to that of the same patch tiled to "
+            f"{EDGE * TILES}³ (step {step}): divide a sum over voxels by their number"
         )

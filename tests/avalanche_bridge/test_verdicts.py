@@ -16,6 +16,8 @@ from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.avalanche_bridge.stock import BRIDGES, adopt
 from lifelong_ct.avalanche_bridge.survey import COMMAND, document, stock_plugins
 from lifelong_ct.avalanche_bridge.verdicts import BRIDGE, REFUSED, UNMODIFIED, VERDICTS, check, check_target
+from lifelong_ct.cli import compose
+from lifelong_ct.cli.build import Blueprint
 from lifelong_ct.cli.conf import own_folder
 from lifelong_ct.core.errors import LifelongCTError
 
@@ -108,6 +110,16 @@ def test_what_is_ours_is_there(name: str) -> None:
     if "=" in ours and ours.split("=")[0] in ("strategy", "loss", "reporter"):
         group, choice = ours.split("=")
         assert (own_folder() / group / f"{choice}.yaml").is_file()
+
+
+def test_a_run_that_names_one_ends_before_a_hospital_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Blueprint, "stream", lambda self: pytest.fail("a hospital was opened"))
+    listed = "strategy.plugins=[{_target_: avalanche.training.plugins.CWRStarPlugin}]"
+    config = compose.compose(compose.Request([listed, f"paths.state={tmp_path}"]))
+    with pytest.raises(LifelongCTError, match=r"CWRStarPlugin.*\n.*\n.*use strategy=frozen_encoder"):
+        Blueprint(config, []).options()
 
 
 def test_a_class_of_avalanche_that_nobody_has_looked_at_is_refused() -> None:
