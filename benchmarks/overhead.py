@@ -221,7 +221,7 @@ def main() -> int:
     for name in chosen:
         found, most = measured(name, given.patch, given.pairs, given.steps, given.set), limit(name)
         held.append(most is not None and found.bound <= most)
-        verdict = "held" if held[-1] else "no limit stated" if most is None else "**passed**"
+        verdict = "held" if held[-1] else "no limit stated" if most is None else "**broken**"
         shown = "–" if most is None else f"{most:.2f}"
         print(f"| {name} | {found.ratio:.3f} | {found.bound:.3f} | {shown} | {verdict} |", flush=True)
     print(f"\na step without a strategy: {found.naive:.0f} ms CPU; load {os.getloadavg()[0]:.1f}")

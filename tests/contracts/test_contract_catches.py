@@ -85,6 +85,31 @@ def test_what_grows_is_caught_and_what_stays_passes() -> None:
         check_flat("bad", lambda: [Lists()], None)
 
 
+def test_an_exemplar_memory_may_fill_and_nothing_beside_it_may_grow() -> None:
+    class Filling(Growing):
+        """Patches in RAM."""
+
+        more, declared = 10, 9000
+
+        def declared_bytes(self, model_bytes: int) -> dict[str, int]:
+            return {"ram": self.declared, "exemplars": self.declared, "gpu": 1000}
+
+        def held_bytes(self) -> dict[str, int]:
+            kept = tensor_bytes(self.kept)
+            return {"ram": kept, "exemplars": kept, "gpu": self.beside()}
+
+        def beside(self) -> int:
+            return 10
+
+    class Beside(Filling):
+        def beside(self) -> int:
+            return len(self.kept) - 2000
+
+    check_flat("good", lambda: [Filling()], None)
+    with pytest.raises(AssertionError, match="after 20"):
+        check_flat("bad", lambda: [Beside()], None)
+
+
 def test_a_formula_excuses_growth_up_to_what_was_declared() -> None:
     check_flat("good", lambda: [Growing()], "4 bytes per hospital")
     Growing.declared = 8000 + 4 * 19
