@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.avalanche_bridge.verdicts import check_target
 from lifelong_ct.cli import privacy
 from lifelong_ct.cli.compose import plain
 from lifelong_ct.cli.instantiate import build
@@ -90,6 +91,8 @@ class Blueprint:
         """
         values = self.values
         Ledger(values["memory"])  # a limit that is no size is an error before anything is read
+        for plugin in values["strategy"].get("plugins") or []:
+            check_target(str(plugin.get("_target_")) if isinstance(plugin, Mapping) else "")
         requires = _options(Requires, values["strategy"].get("requires") or {}, "strategy.requires")
         trainer = {key: build_if(value, f"trainer.{key}") for key, value in values["trainer"].items()}
         evaluation = dict(values["evaluation"])

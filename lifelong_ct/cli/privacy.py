@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,10 @@ UNHASHED_KEYS = {
     "trainer": ("stop_after", "keep_checkpoints"),
     "data": ("cache", "workers", "worker_kind", "read_ahead", "timeout", "ingest_workers"),
     "memory": ("exemplar_tier",),
+    "strategy": ("overhead", "grows"),
 }
-"""Keys of other groups that do not either: a run may go on with other workers."""
+"""Keys of other groups that do not either: a run may go on with other workers, and what a strategy promises is no part of
+what it computes."""
 _USUAL = ("manifest.json", "manifest.csv")
 _NAME = re.compile(r"\w[\w.-]*")
 
@@ -96,8 +98,14 @@ def configuration_hash(neutral: Mapping[str, Any]) -> str:
     """8 hex digits that identify what a run computes, wherever its folders are."""
     kept: dict[str, Any] = {key: value for key, value in neutral.items() if key not in UNHASHED}
     for group, keys in UNHASHED_KEYS.items():
-        kept[group] = {k: v for k, v in (kept.get(group) or {}).items() if k not in keys}
+        kept[group] = _without(kept.get(group) or {}, keys)
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _without(values: Mapping[str, Any], keys: Container[str]) -> dict[str, Any]:
+    """A mapping without some keys, in the mappings inside it too (a strategy may be made of parts)."""
+    kept = ((key, value) for key, value in values.items() if key not in keys)
+    return {key: _without(value, keys) if isinstance(value, Mapping) else value for key, value in kept}
 
 
 def check_form(config: Mapping[str, Any]) -> None:

@@ -20,8 +20,12 @@ import torch
 
 from lifelong_ct.cli import compose
 from lifelong_ct.cli.build import Blueprint
+from lifelong_ct.cli.instantiate import build
 from lifelong_ct.cli.train import train
 from lifelong_ct.reporting.build import make_reporters
+from lifelong_ct.testing.holding import check_flat, check_told
+from lifelong_ct.testing.invariance import check_invariance
+from lifelong_ct.testing.scenarios import check_online, check_unbounded
 from lifelong_ct.training import checkpoint, planner
 from lifelong_ct.training.run import Run
 
@@ -31,7 +35,9 @@ _SOURCE = re.compile(r"arxiv|doi|icml|iclr|neurips|nips|cvpr|eccv|miccai|tpami|p
 
 def check_strategy(name: str, folder: Path, *overrides: str) -> None:
     """Checks that `strategy=<name>` composes, lists every argument, cites its source, trains two tiny
-    experiences, resumes in another run to identical weights and scores, and stays inside its declared bytes.
+    experiences, resumes in another run to identical weights and scores, and stays inside its declared bytes; on tiny
+    hospitals in memory, that it holds no more after 20 of them than after 2 (or what it declares: `grows`), and that what it
+    adds to the loss does not depend on the size of the patch; and that a stream which it does not allow is refused.
 
     Args:
         name: of the YAML.
@@ -44,6 +50,9 @@ def check_strategy(name: str, folder: Path, *overrides: str) -> None:
     config = compose.plain(_config(name, folder, "whole", *overrides))
     for plugin in config["strategy"].get("plugins") or []:
         check_arguments(plugin, name)
+    check_alone(name, config)
+    online = _config(name, folder, "online", *overrides, "stream=online")
+    check_online(name, online, folder / "online", config["strategy"].get("requires") or {})
     whole = _run(name, folder, "whole", *overrides)
     assert whole["status"] == "finished", whole
     assert whole["scores"], "no hospital was scored"
@@ -53,6 +62,22 @@ def check_strategy(name: str, folder: Path, *overrides: str) -> None:
         resumed = _run(name, folder, "stopped", *overrides)
         assert resumed["scores"] == whole["scores"], f"{name}: a resumed run has other scores"
         assert_same_weights(folder / "whole", folder / "stopped")
+
+
+def check_alone(name: str, config: dict[str, Any]) -> None:
+    """What needs no hospital: bytes, invariance, and learning without boundaries. In milliseconds."""
+    strategy = config["strategy"]
+
+    def plugins() -> list[Any]:
+        made: list[Any] = build(strategy.get("plugins") or [], "strategy.plugins")
+        return made
+
+    grows = strategy.get("grows")
+    assert grows is None or (isinstance(grows, str) and grows), f"{name}: `grows` is {grows!r}, not a formula"
+    check_flat(name, plugins, grows)
+    check_invariance(name, plugins)
+    if not (strategy.get("requires") or {}).get("boundaries"):
+        check_unbounded(name, plugins)
 
 
 def check_arguments(plugin: dict[str, Any], name: str, source: re.Pattern[str] = _SOURCE) -> None:
@@ -79,10 +104,7 @@ def check_bytes(name: str, folder: Path, *overrides: str) -> None:
     run.space.load_state_dict(state["label_space"])
     for plugin, own, limit in zip(run.plugins, state["strategy"], declared, strict=True):
         plugin.load_state_dict(own)
-        for kind, held in plugin.held_bytes().items():
-            assert not limit or held <= limit.get(kind, 0), (
-                f"{name} holds {held} bytes of {kind}, declared {limit}"
-            )
+        check_told(name, plugin, limit)
 
 
 def assert_same_weights(first: Path, second: Path) -> None:

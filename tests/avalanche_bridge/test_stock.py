@@ -12,7 +12,7 @@ from tiny import World
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import adopt, decode, encode
-from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
+from lifelong_ct.core.errors import LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 
 PATCH_BYTES = 8**3 * (2 + 1)
@@ -31,34 +31,6 @@ def test_our_own_plugins_stay_what_they_are() -> None:
     assert adopt(plugin) is plugin
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: stock.LwFPlugin(),
-        lambda: stock.SynapticIntelligencePlugin(si_lambda=1.0),
-        lambda: stock.RWalkPlugin(),
-        lambda: stock.ReplayPlugin(mem_size=2),
-        lambda: stock.GDumbPlugin(mem_size=2),
-        lambda: stock.GEMPlugin(2, 0.5),
-        lambda: stock.GSS_greedyPlugin(mem_size=2, input_size=[1, 8, 8, 8]),
-    ],
-)
-def test_what_is_wrong_for_voxels_is_refused_and_ours_is_named(make: Any) -> None:
-    plugin = make()
-    with pytest.raises(LifelongCTError) as error:
-        adopt(plugin)
-    assert type(plugin).__name__ in error.value.what
-    assert "strategy=" in error.value.fix
-
-
-def test_a_subclass_of_a_refused_plugin_is_refused() -> None:
-    class Mine(stock.LwFPlugin):
-        pass
-
-    with pytest.raises(LifelongCTError, match="LwFPlugin"):
-        adopt(Mine())
-
-
 def test_every_hook_reaches_a_stock_plugin() -> None:
     calls: list[str] = []
 
@@ -71,15 +43,6 @@ def test_every_hook_reaches_a_stock_plugin() -> None:
     World(Counting()).learn(0, steps=1)
     assert set(calls) == {name for name in hooks if "eval" not in name}
     assert len(calls) == len(set(calls))
-
-
-@pytest.mark.parametrize("make", [ewc, lambda: stock.MASPlugin(), agem])
-def test_stock_plugins_train_two_hospitals(make: Any) -> None:
-    world = World(make())
-    world.learn(0)
-    world.learn(1)
-    assert len(world.losses) == 4
-    assert world.plugins[0].lost_on_resume() == []  # type: ignore[attr-defined]
 
 
 def test_attributes_are_encoded_as_tensors_and_json_and_come_back() -> None:
@@ -167,3 +130,55 @@ def test_a_loaded_state_follows_the_model_to_its_device() -> None:
     second.plugins[0].before_training_exp(SimpleNamespace(device=torch.device("meta")))
     moved = second.plugins[0].plugin.importances[0].values()  # type: ignore[attr-defined]
     assert {(value.data.device.type, value.device.type) for value in moved} == {("meta", "meta")}
+
+
+class TestReplay:
+    def test_its_memory_is_a_copy_of_an_equal_share_of_each_hospital(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = World(stock.ReplayPlugin(mem_size=2), items=3)
+        world.learn(0)
+
+        def gone(i: int) -> None:
+            raise OSError("the hospital is not there any more")
+
+        monkeypatch.setattr(world.sources[0], "patch", gone)
+        world.learn(1)
+        for key, x, y, weights in world.plugins[0].state_dict()["groups"]:
+            source = world.sources[key]
+            assert (x.shape, y.shape, x.dtype, len(weights)) == (
+                (1, 1, 8, 8, 8),
+                (1, 1, 8, 8, 8),
+                torch.int16,
+                1,
+            )
+            if key == 1:
+                assert any(torch.equal(x[0], source.patch(i)[0]) for i in range(3))
+
+    def test_earlier_patches_join_the_batch_before_it_is_augmented(self) -> None:
+        sizes: list[int] = []
+
+        class Watch(StrategyPlugin):
+            def after_forward(self, strategy: Any, **kwargs: Any) -> None:
+                sizes.append(len(strategy.mb_x))
+
+        world = World(stock.ReplayPlugin(mem_size=2, batch_size_mem=3), Watch())
+        world.learn(0)
+        world.learn(1)
+        assert sizes == [2, 2, 5, 5]
+
+    def test_its_bytes_are_declared_admitted_and_told(self) -> None:
+        world = World(stock.ReplayPlugin(mem_size=3))
+        assert world.plugins[0].declared_bytes(0) == {"ram": 3 * PATCH_BYTES, "exemplars": 3 * PATCH_BYTES}
+        for experience, kept in ((0, 2), (1, 3)):  # two patches per hospital
+            world.learn(experience)
+            assert world.plugins[0].held_bytes()["exemplars"] == kept * PATCH_BYTES
+            assert world.ledger.holders("exemplars") == {"stock replay memory": kept * PATCH_BYTES}
+
+    def test_a_limit_is_kept_and_a_hospital_that_shares_no_patches_is_not(self) -> None:
+        world = World(stock.ReplayPlugin(mem_size=3), bind={"ledger": Ledger({"exemplars": PATCH_BYTES})})
+        with pytest.raises(LimitExceeded, match="stock replay"):
+            world.learn(0)
+        private = World(stock.ReplayPlugin(mem_size=3), bind={"sharing": {"first": "features"}})
+        private.learn(0)
+        assert private.plugins[0].held_bytes() == {"exemplars": 0, "ram": 0}

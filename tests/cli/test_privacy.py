@@ -111,3 +111,17 @@ def test_relative_places_are_hidden_too(tmp_path):
         {"name": "north", "root": "<root>", "manifest": "<manifest>", "anatomy": "<anatomy>"}
     ]
     assert redact("the folder Doe_Jane, doe-jane.csv: bad") == "the folder <north>, <north>: bad"
+
+
+def test_what_a_strategy_promises_is_no_part_of_what_it_computes(tmp_path):
+    config = _config(tmp_path)
+    plugins = [{"_target_": "a.B", "overhead": 2.0}]  # an argument that is called so
+
+    def hashed(**strategy):
+        return privacy.configuration_hash(
+            {**config, "strategy": {"name": "x", "plugins": plugins, **strategy}}
+        )
+
+    assert hashed() == hashed(overhead=1.1, grows="bytes") == hashed(overhead=1.5)
+    assert hashed(parts={"one": {"name": "y"}}) == hashed(parts={"one": {"name": "y", "overhead": 1.1}})
+    assert hashed() != hashed(plugins=[{"_target_": "a.B", "overhead": 3.0}])

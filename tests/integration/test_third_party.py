@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from whole_runs import only_run, results, run, run_fresh
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "strategy_plugin"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ADDED = {"l2sp": EXAMPLES / "strategy_plugin", "ogd": EXAMPLES / "gradient_projection"}
 STOCK = {
     "stock_ewc": "_target_: avalanche.training.plugins.EWCPlugin\n"
     "    ewc_lambda: 0.4\n    mode: online\n    decay_factor: 0.9",
@@ -20,12 +21,13 @@ STOCK = {
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example, installed by pip into a folder of its own."""
-    source = tmp_path_factory.mktemp("source") / "plugin"
+    """The examples, installed by pip into a folder of their own."""
     target = tmp_path_factory.mktemp("installed")
-    shutil.copytree(EXAMPLE, source)
+    sources = [tmp_path_factory.mktemp("source") / name for name in ADDED]
+    for source, example in zip(sources, ADDED.values(), strict=True):
+        shutil.copytree(example, source)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", str(target), str(source)], check=True)
+    subprocess.run([*pip, "--target", str(target), *map(str, sources)], check=True)
     return target
 
 
@@ -44,10 +46,11 @@ def test_help_and_the_list_after_a_typo_know_it(installed: Path, tmp_path: Path)
     assert "l2sp" not in run_fresh(tmp_path, "strategy=nope").stderr
 
 
-def test_it_keeps_the_contract(installed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(ADDED))
+def test_it_keeps_the_contract(name: str, installed: Path, tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from lifelong_ct.testing.strategies import check_strategy;"
-        f"check_strategy('l2sp', Path({str(tmp_path)!r}))"
+        f"check_strategy({name!r}, Path({str(tmp_path)!r}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

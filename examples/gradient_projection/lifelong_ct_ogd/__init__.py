@@ -1,0 +1,1 @@
+"""Example plug-in of lifelong-ct. Imports nothing heavy."""

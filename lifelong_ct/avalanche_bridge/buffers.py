@@ -1,0 +1,210 @@
+"""Stock plugins that keep datasets of indices, with their items copied into memory that the ledger knows.
+
+Indices would keep every hospital's dataset alive, beside the limits and `sharing`. Copies are int16 patches and codes as
+the dataset of the experience gives them: patch i of case i.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from avalanche.benchmarks.utils.data_loader import GroupBalancedInfiniteDataLoader
+from avalanche.training.plugins import AGEMPlugin, ReplayPlugin
+from avalanche.training.storage_policy import ExperienceBalancedBuffer, ReservoirSamplingBuffer
+from torch import Tensor
+from torch.utils.data import Dataset, TensorDataset
+
+from lifelong_ct.avalanche_bridge import AvalancheDataset
+from lifelong_ct.avalanche_bridge.forwarding import StockPlugin
+from lifelong_ct.avalanche_bridge.plugin import tensor_bytes
+from lifelong_ct.core.errors import LifelongCTError
+
+
+class CopyingPlugin(StockPlugin):
+    """What both share: copies of patches of the hospitals that share them, asked for under `ram` and `exemplars`."""
+
+    title = "copies"
+
+    def _shared(self, strategy: Any) -> bool:
+        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
+        return self.context.sharing.get(hospital) == "patches"
+
+    def _sharing(self) -> list[str]:
+        return [h for h in self.context.hospitals if self.context.sharing.get(h) == "patches"]
+
+    def _admit(self, nbytes: int) -> None:
+        for kind in ("ram", "exemplars"):
+            self.context.ledger.admit(kind, self.title, nbytes)
+            self.context.ledger.use(kind, self.title, nbytes)
+
+    def _declared(self, patches: int) -> dict[str, int]:
+        """int16 per channel, and a byte of code per voxel."""
+        total = patches * math.prod(self.context.patch) * (2 * self.context.channels + 1)
+        return {"ram": total, "exemplars": total}
+
+    def _held(self, datasets: Iterable[Dataset[Any]]) -> dict[str, int]:
+        held = tensor_bytes([tensors_of(dataset) for dataset in datasets])
+        return {"exemplars": held, "ram": held}
+
+    def lost_on_resume(self) -> list[str]:
+        return []
+
+
+class StockAGEM(CopyingPlugin):
+    """A-GEM (Chaudhry et al., ICLR 2019) of Avalanche with its memory copied out of the datasets.
+
+    Only hospitals that share patches are kept. The memory grows by `patterns_per_experience` patches with
+    each of them.
+    """
+
+    plugin: AGEMPlugin
+    title = "A-GEM memory"
+
+    def _before_experience(self, strategy: Any, **kwargs: Any) -> None:
+        """The loader is made anew, so that a resumed run draws what an uninterrupted one does."""
+        if self.plugin.buffers:
+            self.plugin.buffer_dataloader = GroupBalancedInfiniteDataLoader(
+                self.plugin.buffers, batch_size=max(1, self.plugin.sample_size // len(self.plugin.buffers))
+            )
+            self.plugin.buffer_dliter = iter(self.plugin.buffer_dataloader)
+
+    def _after_experience(self, strategy: Any, **kwargs: Any) -> None:
+        """As `AGEMPlugin.update_memory`, with copies."""
+        if not self._shared(strategy):
+            return
+        dataset = strategy.experience.dataset
+        chosen = list(range(len(dataset)))
+        random.shuffle(chosen)
+        chosen = chosen[: self.plugin.patterns_per_experience]
+        self._admit(self.held_bytes()["exemplars"] + len(chosen) * tensor_bytes(dataset[chosen[0]]))
+        self.plugin.buffers.append(copied(dataset, chosen))
+
+    def declared_bytes(self, model_bytes: int) -> dict[str, int]:
+        return self._declared(len(self._sharing()) * self.plugin.patterns_per_experience)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"buffers": [tensors_of(buffer) for buffer in self.plugin.buffers]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._admit(tensor_bytes(state["buffers"]))
+        self.plugin.buffers = [in_memory(*pair) for pair in state["buffers"]]
+
+    def held_bytes(self) -> dict[str, int]:
+        return self._held(self.plugin.buffers)
+
+
+class StockReplay(CopyingPlugin):
+    """Replay of Avalanche: `mem_size` patches with an equal share for each hospital, as its storage policy chooses them.
+
+    Avalanche mixes them into the loader, which is ours here, so they join the micro-batch in `before_forward`:
+    `batch_size_mem` of them, in a shuffled order that begins anew when all have been.
+
+    Raises:
+        LifelongCTError: another storage policy, or options of the loader that it replaces.
+    """
+
+    plugin: ReplayPlugin
+    title = "stock replay memory"
+
+    def __init__(self, plugin: ReplayPlugin) -> None:
+        super().__init__(plugin)
+        if type(plugin.storage_policy) is not ExperienceBalancedBuffer:
+            raise LifelongCTError(
+                f"{type(plugin.storage_policy).__name__} cannot be copied into bounded memory",
+                "strategy.plugins",
+                "leave storage_policy out, or use strategy=replay with a selection policy",
+            )
+        if plugin.batch_size is not None or plugin.task_balanced_dataloader:
+            raise LifelongCTError(
+                "batch_size and task_balanced_dataloader belong to a loader that is not used here",
+                "strategy.plugins",
+                "leave them out; trainer.batch_size is the number of new patches",
+            )
+        self._order: list[int] = []
+        self.before_forward = self._mix
+
+    def _before_experience(self, strategy: Any, **kwargs: Any) -> None:
+        self._order = []
+
+    def _after_experience(self, strategy: Any, **kwargs: Any) -> None:
+        """The policy chooses among all items; then what it chose is copied and the datasets are let go."""
+        dataset, policy = strategy.experience.dataset, self.plugin.storage_policy
+        if not self._shared(strategy):
+            return
+        self._admit(min(self.plugin.mem_size, self._count() + len(dataset)) * tensor_bytes(dataset[0]))
+        policy.post_adapt(strategy, strategy.experience)
+        for group in policy.buffer_groups.values():
+            group.buffer = copied(group.buffer, range(len(group.buffer)))
+        self._admit(self.held_bytes()["exemplars"])
+
+    def _mix(self, strategy: Any, **kwargs: Any) -> None:
+        buffer = self.plugin.storage_policy.buffer
+        if len(buffer) == 0:
+            return
+        count = self.plugin.batch_size_mem or strategy.train_mb_size
+        while len(self._order) < count:
+            self._order += torch.randperm(len(buffer)).tolist()
+        chosen, self._order = self._order[:count], self._order[count:]
+        x, y = stacked([buffer[i] for i in chosen])
+        now = strategy.mbatch[1]
+        wide = max(now.dtype, y.dtype, key=lambda dtype: dtype.itemsize)
+        strategy.mbatch[0] = torch.cat([strategy.mbatch[0], x.to(strategy.mbatch[0])])
+        strategy.mbatch[1] = torch.cat([now.to(wide), y.to(now.device, wide)])
+
+    def declared_bytes(self, model_bytes: int) -> dict[str, int]:
+        return self._declared(self.plugin.mem_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        policy = self.plugin.storage_policy
+        groups = [[key, *tensors_of(g.buffer), g._buffer_weights] for key, g in policy.buffer_groups.items()]
+        return {"groups": groups, "experiences": policy._num_exps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._admit(tensor_bytes([group[1:3] for group in state["groups"]]))
+        policy = ExperienceBalancedBuffer(self.plugin.mem_size)
+        lengths = policy.get_group_lengths(max(1, state["experiences"]))
+        for length, (key, x, y, weights) in zip(lengths, state["groups"]):
+            group = ReservoirSamplingBuffer(length)
+            group.buffer, group._buffer_weights = in_memory(x, y), weights
+            policy.buffer_groups[key] = group
+        policy._num_exps = state["experiences"]
+        self.plugin.storage_policy = policy
+
+    def held_bytes(self) -> dict[str, int]:
+        return self._held(group.buffer for group in self.plugin.storage_policy.buffer_groups.values())
+
+    def _count(self) -> int:
+        return sum(len(group.buffer) for group in self.plugin.storage_policy.buffer_groups.values())
+
+
+class Pairs(TensorDataset):
+    """Keeps its tensors findable inside Avalanche's wrappers."""
+
+
+def in_memory(x: Tensor, y: Tensor) -> AvalancheDataset:
+    """A dataset of patches `[n,C,D,H,W]` and their codes `[n,1,D,H,W]`."""
+    pairs = Pairs(x, y)
+    dataset = AvalancheDataset([pairs])
+    dataset.lifelong_pairs = pairs
+    return dataset
+
+
+def copied(dataset: Dataset[Any], chosen: Iterable[int]) -> AvalancheDataset:
+    """Some items of a dataset, in memory."""
+    return in_memory(*stacked([dataset[i] for i in chosen]))
+
+
+def stacked(pairs: list[tuple[Any, ...]]) -> tuple[Tensor, Tensor]:
+    """Patches and codes; the widest type of code serves all."""
+    x, y = ([torch.as_tensor(pair[k]) for pair in pairs] for k in (0, 1))
+    wide = max((each.dtype for each in y), key=lambda dtype: dtype.itemsize)
+    return torch.stack(x), torch.stack([each.to(wide) for each in y])
+
+
+def tensors_of(dataset: Dataset[Any]) -> list[Tensor]:
+    """The tensors of `in_memory`."""
+    return list(dataset.lifelong_pairs.tensors)  # type: ignore[attr-defined]

@@ -1,0 +1,59 @@
+"""What a strategy requires is honoured before a run, and is true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.cli.build import Blueprint
+from lifelong_ct.core.errors import Refused
+from lifelong_ct.reporting.build import make_reporters
+from lifelong_ct.testing.world import TinyWorld
+from lifelong_ct.training.run import Run
+
+
+def check_online(name: str, config: Any, folder: Path, needs: dict[str, Any]) -> None:
+    """On `stream=online`, whose cases come once and where nobody tells a boundary, a strategy that needs a boundary or
+    past cases is refused, with what it needs and what to do.
+
+    Args:
+        name: of the strategy.
+        config: composed, with `stream=online`.
+        folder: for reports.
+        needs: `requires` of the YAML.
+
+    Raises:
+        AssertionError: it is not refused, or refused although it says that it needs neither.
+    """
+    again = bool(needs.get("past_data")) != bool(
+        needs.get("reinitialise")
+    )  # with both, it trains once on everything
+    expected = bool(needs.get("boundaries")) or again
+    refused = _refusal(config, folder)
+    if refused is None:
+        assert not expected, f"{name} requires {needs} and is not refused where that is not there"
+        return
+    assert expected, f"{name} requires nothing and is refused: {refused}"
+    assert name in refused.what, f"the reason does not name {name}: {refused.what}"
+    assert refused.fix, "the reason names no way out"
+
+
+def _refusal(config: Any, folder: Path) -> Refused | None:
+    try:
+        blueprint = Blueprint(config, [])
+        Run(blueprint.options(), make_reporters({}, folder, blueprint.redact, None))
+    except Refused as refused:
+        return refused
+    return None
+
+
+def check_unbounded(name: str, plugins: Callable[[], Sequence[SupervisedPlugin]]) -> None:
+    """Who says `boundaries: false` learns where no hook around experiences fires, and keeps its declared bytes."""
+    world = TinyWorld(plugins, 2, boundaries=False)
+    for hospital in (0, 1):
+        world.learn(hospital, steps=2)
+    for plugin, limit in zip(world.plugins, world.declared, strict=True):
+        for kind, held in plugin.held_bytes().items():
+            assert not limit or held <= limit.get(kind, 0), f"{name} holds {held} of {kind}, declared {limit}"
