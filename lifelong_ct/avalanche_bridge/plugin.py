@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data.labels import LabelSpace
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What an experience brings.
+
+    Attributes:
+        hospital: that it is of; the first where it has cases of several.
+        organs: that its training cases annotate.
+    """
+
+    hospital: str
+    organs: tuple[str, ...]
 
 
 @dataclass
@@ -26,6 +39,7 @@ class StrategyContext:
         hospitals: name of each experience in order: that of its hospital, or of its step.
         new_model: builds a model like the run's, on its device, with a head of width 1.
         channels: of a patch.
+        arrivals: what each experience brings, in order.
     """
 
     seed: int
@@ -37,6 +51,7 @@ class StrategyContext:
     hospitals: list[str]
     new_model: Callable[[], Any]
     channels: int = 1
+    arrivals: list[Arrival] = field(default_factory=list)
 
 
 class StrategyPlugin(SupervisedPlugin):
@@ -52,6 +67,23 @@ class StrategyPlugin(SupervisedPlugin):
     def bind(self, context: StrategyContext) -> None:
         """Called once before the run; the place to reserve bytes."""
         self.context = context
+
+    def check_others(self, others: Sequence[StrategyPlugin]) -> None:
+        """Raises where it cannot be combined with them; called before `bind`."""
+
+    def shape(self, model: Any) -> Any:
+        """The model that is trained, made of a network as at the start; called after `bind`. One with parts of its own
+        is a `lifelong_ct.models.parts.PartedModel`, so that checkpoints know its form."""
+        return model
+
+    def inference_bytes(self, window: Sequence[int], width: int) -> dict[str, int]:
+        """Kind of the ledger → bytes held while a case is predicted, beside the model and its answer.
+
+        Args:
+            window: voxels per axis.
+            width: channels of the answer, with every organ of the stream.
+        """
+        return {}
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         """Kind of the ledger → most bytes it will ever hold; called after `bind`.
