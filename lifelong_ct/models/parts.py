@@ -216,6 +216,8 @@ class PartedModel(nn.Module):
         """Takes on the form of a `structure`; the values come with `load_state_dict`."""
         self.width = int(structure["width"])
         self.learnt = [Learnt.of(each) for each in structure["learnt"]]
+        if self.learnt:
+            self.requires_grad_(False)  # what has been learnt stays
         if structure["routed"]:
             convolution = self.eye()[1]
             device = next(self.parameters()).device

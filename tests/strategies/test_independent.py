@@ -65,11 +65,12 @@ def test_growth_is_refused_where_the_limit_is_passed() -> None:
         made.learn(1)
 
 
+@pytest.mark.parametrize("done", [1, 2])
 @pytest.mark.parametrize("options", [{}, {"reset_optimizer": False}])
-def test_going_on_from_a_state_is_the_same(options: dict) -> None:
+def test_going_on_from_a_state_is_the_same(done: int, options: dict) -> None:
     arrivals = [("first", ("liver",)), ("second", ORGANS), ("third", ORGANS)]
     whole = world(Independent(), *arrivals, **options)
-    learn(whole, 2, steps=2)
+    learn(whole, done, steps=2)
     half = world(Independent(), *arrivals, **options)
     half.load_state_dict(whole.state_dict())
     for made in (whole, half):
