@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lifelong_ct.models.adapters import AdaptedModel
+from lifelong_ct.models.decoders import DecodersModel
 from lifelong_ct.models.parts import PartedModel
 from lifelong_ct.models.swapped import SwappedModel
 
@@ -39,4 +40,5 @@ def fitted(model: nn.Module, form: Mapping[str, Any] | None, weights: Mapping[st
 _KINDS: dict[str, Any] = {
     "swapped": lambda model, given: SwappedModel(model, given["owned"], given["routes"]),
     "adapted": lambda model, given: AdaptedModel(model, given["rank"], given["alpha"]),
+    "decoders": lambda model, given: DecodersModel(model, given["owned"], given["within"]),
 }
