@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,19 @@ from lifelong_ct.memory.exemplars import ExemplarMemory, Origin
 from lifelong_ct.memory.files import ExemplarFiles
 from lifelong_ct.memory.selection import SelectionPolicy
 from lifelong_ct.memory.shelves import DiskShelf, RamShelf
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What an experience brings.
+
+    Attributes:
+        hospital: that it is of; the first where it has cases of several.
+        organs: that its training cases annotate.
+    """
+
+    hospital: str
+    organs: tuple[str, ...]
 
 
 @dataclass
@@ -33,6 +46,7 @@ class StrategyContext:
         channels: of a patch.
         exemplar_files: of the run folder, with `exemplar_tier: disk`.
         exemplar_tier: where exemplars lie, ram or disk.
+        arrivals: what each experience brings, in order.
     """
 
     seed: int
@@ -46,6 +60,7 @@ class StrategyContext:
     channels: int = 1
     exemplar_files: ExemplarFiles | None = None
     exemplar_tier: str = "ram"
+    arrivals: list[Arrival] = field(default_factory=list)
     _memories: int = field(default=0, init=False, repr=False)
 
     def exemplars(self, selection: SelectionPolicy) -> ExemplarMemory:
@@ -92,6 +107,23 @@ class StrategyPlugin(SupervisedPlugin):
     def bind(self, context: StrategyContext) -> None:
         """Called once before the run; the place to reserve bytes."""
         self.context = context
+
+    def check_others(self, others: Sequence[StrategyPlugin]) -> None:
+        """Raises where it cannot be combined with them; called before `bind`."""
+
+    def shape(self, model: Any) -> Any:
+        """The model that is trained, made of a network as at the start; called after `bind`. One with parts of its own
+        is a `lifelong_ct.models.parts.PartedModel`, so that checkpoints know its form."""
+        return model
+
+    def inference_bytes(self, window: Sequence[int], width: int) -> dict[str, int]:
+        """Kind of the ledger → bytes held while a case is predicted, beside the model and its answer.
+
+        Args:
+            window: voxels per axis.
+            width: channels of the answer, with every organ of the stream.
+        """
+        return {}
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         """Kind of the ledger → most bytes it will ever hold; called after `bind`.

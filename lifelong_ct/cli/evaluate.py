@@ -45,6 +45,9 @@ def _evaluate(options: RunOptions, source: str, out: str | None) -> int:
     if out:
         matrix.write_cases_csv(Path(out))
     _show(matrix, served.after)
+    if scorer.routing:
+        right, cases = (sum(numbers) for numbers in zip(*scorer.routing.values(), strict=True))
+        print(f"routed to their own hospital: {right} of {cases} cases")
     return 0
 
 

@@ -42,6 +42,7 @@ def predict_labels(
     device: torch.device | str | None = None,
     amp_dtype: torch.dtype | None = None,
     sw_batch: int = 1,
+    ranking: Sequence[int] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Arg-max channel ids of one volume.
 
@@ -56,6 +57,8 @@ def predict_labels(
         device: where the windows are computed; that of the model's parameters where None.
         amp_dtype: autocast to it, for example `torch.bfloat16`; None computes in the model's own type.
         sw_batch: windows per forward pass.
+        ranking: of the parts of a model that has a part per hospital; None where the model shall find it from the
+            image, once for all windows (`route`).
 
     Returns:
         uint8 `[D,H,W]`.
@@ -71,7 +74,7 @@ def predict_labels(
         with torch.autocast(where.type, dtype=amp_dtype, enabled=amp_dtype is not None):
             return model(x).float()
 
-    with evaluating(model):
+    with evaluating(model), ranked(model, volume, ranking):
         logits = sliding_window_inference(
             volume[None].float(),
             roi_size=tuple(int(r) for r in roi),
@@ -86,6 +89,17 @@ def predict_labels(
         )
         assert isinstance(logits, Tensor)
         return _argmax(logits[0])
+
+
+@contextmanager
+def ranked(model: nn.Module, image: Tensor, ranking: Sequence[int] | None = None) -> Iterator[None]:
+    """Meanwhile a model with a part per hospital answers for this case; another answers as always."""
+    route = getattr(model, "route", None)
+    if route is None:
+        yield
+        return
+    with model.using(route(image) if ranking is None else ranking):  # type: ignore[operator]
+        yield
 
 
 def _argmax(logits: Tensor) -> npt.NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
+from lifelong_ct.avalanche_bridge.plugin import Arrival, StrategyContext, StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import StockPlugin
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.seeding import derive_seed
@@ -19,6 +19,7 @@ from lifelong_ct.data.sampling import make_schedule
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.memory.files import FOLDER, ExemplarFiles
+from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import planner
 from lifelong_ct.training.experience_patches import ExperiencePatches
 from lifelong_ct.training.learner import AMP_TYPES, Learner, StepReport
@@ -99,8 +100,11 @@ class Builder:
     def learner(self, on_step: Callable[[StepReport], None]) -> Learner:
         """A learner with a fresh network."""
         trainer = self.options.trainer
+        model = self.model()
+        for plugin in self.plugins:
+            model = plugin.shape(model)
         return Learner(
-            model=self.model(),
+            model=model,
             criterion=self.options.new_loss(self.space),
             optimizer=trainer.optimizer,
             width=lambda: self.space.width,
@@ -192,8 +196,10 @@ class Builder:
             channels=self.stream.channels,
             exemplar_files=self.exemplar_files,
             exemplar_tier=self.options.exemplar_tier,
+            arrivals=[_arrival(row) for row in self.rounds],
         )
         for plugin in self.plugins:
+            plugin.check_others([other for other in self.plugins if other is not plugin])
             plugin.bind(context)
         return self.plugins
 
@@ -214,3 +220,8 @@ class Builder:
         workers = max(planner.MIN_CACHE, wanted - planner.MIN_CACHE)
         self.ledger.admit("ram", CACHES, workers)
         return planner.MIN_CACHE, workers
+
+
+def _arrival(row: Round) -> Arrival:
+    cases = (case for hospital in row.hospitals for case in hospital.train)
+    return Arrival(row.hospitals[0].name, tuple(sees(cases)))

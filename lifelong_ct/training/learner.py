@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from lifelong_ct.avalanche_bridge import EvaluationPlugin, SupervisedPlugin, Sup
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.protocols import Batch, PatchSource
 from lifelong_ct.core.seeding import derive_seed
+from lifelong_ct.models.restoring import fitted, structure
+from lifelong_ct.models.routing import tiles
 from lifelong_ct.training.augment import Augment
 
 _ASIDE = 1 << 40
@@ -140,11 +142,15 @@ class Learner(SupervisedTemplate):
         """Adapts the model, then renews or extends the optimizer."""
         self.model = self.model_adaptation()
         if self.reset_optimizer or self.optimized_param_id is None:
-            self.optimizer = self._make_optimizer(self.model.parameters())
-            self.optimized_param_id = dict(self.model.named_parameters())
+            self.renew_optimizer()
         else:
             self.make_optimizer(reset_optimizer_state=False)
         self._base_lr = [group["lr"] for group in self._make_optimizer(self.model.parameters()).param_groups]
+
+    def renew_optimizer(self) -> None:
+        """A new optimizer for the parameters of now."""
+        self.optimizer = self._make_optimizer(self.model.parameters())
+        self.optimized_param_id = dict(self.model.named_parameters())
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """The source takes the place of Avalanche's loader."""
@@ -293,6 +299,18 @@ class Learner(SupervisedTemplate):
         for i in range(count):
             yield self.source.batch(_ASIDE + i)
 
+    def whole_cases(self, most: int) -> Iterator[Tensor]:
+        """Tiles int16 `[1,C,d,h,w]` that cover up to `most` training cases of the present experience; patches, where the
+        source has no volumes."""
+        volumes = getattr(self.source, "volumes", None)
+        if volumes is None:
+            yield from (x for x, _ in self.held_out_patches(most))
+            return
+        for volume in volumes[:: max(1, len(volumes) // most)][:most]:
+            for box in tiles(volume.shape):
+                start, size = zip(*((s.start, s.stop - s.start) for s in box), strict=True)
+                yield torch.from_numpy(volume.read(start, size)[0])[None].to(self.device)
+
     def _set_lr(self, step: int) -> None:
         factor = (1 - step / self.steps) ** 0.9 if self.schedule == "poly" else 1.0
         for group, base in zip(self.optimizer.param_groups, self._base_lr, strict=True):
@@ -302,6 +320,7 @@ class Learner(SupervisedTemplate):
         """Model, optimizer, scaler, Avalanche's clock and the names of the optimized parameters."""
         return {
             "model": dict(self.model.state_dict()),
+            "structure": structure(self.model),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "clock": dict(vars(self.clock)),
@@ -310,10 +329,9 @@ class Learner(SupervisedTemplate):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`."""
-        model = cast(Any, self.model)
-        model.grow(state["model"]["head.bias"].shape[0])
-        model.load_state_dict(state["model"])
-        model.to(self.device)
+        self.model = fitted(self.model, state.get("structure"), state["model"])
+        self.model.load_state_dict(state["model"])
+        self.model.to(self.device)
         named = dict(self.model.named_parameters())
         optimized = {name: named[name] for name in state["optimized"]}
         self.optimizer = self._make_optimizer(list((optimized or named).values()))

@@ -97,6 +97,17 @@ def demands(
         Demand("disk", "volume store", volumes, f"at best {LEAST_SHARE:.0%} of the raw bytes of a round"),
         Demand("gpu", STATE, STATE_COPIES * weights, "with the two moments of Adam"),
         *(Demand(kind, name, n, "declared") for name, own in declared for kind, n in own.items()),
+        *_predicting(options, plugins),
+    ]
+
+
+def _predicting(options: RunOptions, plugins: Sequence[StrategyPlugin]) -> list[Demand]:
+    """What strategies hold for a window, beside its activations."""
+    width = 1 + len(options.stream.label_space.organs)
+    return [
+        Demand(kind, f"{type(plugin).__name__} prediction", n, "for a window, every organ")
+        for plugin in plugins
+        for kind, n in plugin.inference_bytes(options.evaluation.roi, width).items()
     ]
 
 

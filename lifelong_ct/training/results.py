@@ -9,6 +9,7 @@ from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.evaluation.tasks import Task
 from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.scoring import TOLD
 
 SCHEMA = 1
 
@@ -28,6 +29,7 @@ class Results:
         self.experiences: list[dict[str, Any]] = []
         self.seconds = {"reading": 0.0, "training": 0.0, "evaluation": 0.0}
         self.anonymous_peak = 0
+        self.router: list[dict[str, Any]] = []
         self._peaks: dict[str, dict[str, int | None]] = {}
 
     def document(self, status: str, error: str | None = None) -> dict[str, Any]:
@@ -50,10 +52,34 @@ class Results:
             "summary_per_organ": {
                 organ: dict(self.matrix.summary(self.tasks, organ=organ)) for organ in self.matrix.organs
             },
+            **self._routed(),
             "memory": self.memory(),
             "seconds": {**self.seconds, "total": sum(self.seconds.values())},
             "skipped": self.skipped(),
             "error": error,
+        }
+
+    def routed(self, after: int, routing: Mapping[str, tuple[int, int]]) -> None:
+        """How many cases of each hospital a router sent there after an experience: (right, all)."""
+        self.router = [row for row in self.router if row["after"] != after]
+        self.router += [
+            {"after": after, "hospital": hospital, "right": right, "cases": cases}
+            for hospital, (right, cases) in routing.items()
+        ]
+
+    def _routed(self) -> dict[str, Any]:
+        """Of a model with a router: the measures where it is told the hospital, and the router's share of cases that
+        it sent to their own hospital, {after, hospital, right, cases}, with `accuracy` at the end."""
+        if "dice" + TOLD not in self.matrix.metrics:
+            return {}
+        last = [row for row in self.router if row["after"] == self.matrix.last]
+        cases = sum(row["cases"] for row in last)
+        return {
+            "summary_told": dict(self.matrix.summary(self.tasks, "dice" + TOLD)),
+            "router": {
+                "accuracy": sum(row["right"] for row in last) / cases if cases else None,
+                "cases": self.router,
+            },
         }
 
     def skipped(self) -> list[dict[str, str]]:
@@ -105,6 +131,7 @@ class Results:
             "seconds": self.seconds,
             "memory": self.memory(),
             "anonymous_peak": self.anonymous_peak,
+            "router": self.router,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -114,6 +141,7 @@ class Results:
         self.seconds = dict(state["seconds"])
         self._peaks = {kind: dict(row) for kind, row in state["memory"].items()}
         self.anonymous_peak = state["anonymous_peak"]
+        self.router = list(state.get("router", []))
 
 
 def _listed(organs: Sequence[str] | None) -> list[str] | None:

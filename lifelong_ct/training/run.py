@@ -165,6 +165,7 @@ class Run:
             rows = self.scorer.score(self.learner.model, after, self.stream.scored)
         self._pass_on()
         self.results.matrix.append(rows)
+        self.results.routed(after, self.scorer.routing)
         self.teller.evaluated(after, rows)
 
     def _save(self, row: Round) -> None:

@@ -17,13 +17,21 @@ from lifelong_ct.data.types import RawCase
 from lifelong_ct.evaluation.cases import score_case
 from lifelong_ct.evaluation.inference import predict_labels
 from lifelong_ct.evaluation.resample import labels_to_grid
+from lifelong_ct.models.parts import PartedModel
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import EvaluationOptions
 from lifelong_ct.training.planner import EVALUATION, evaluation_bytes
 
+TOLD = "_told"
+"""Ends the name of a metric of predictions by a model that was told the hospital."""
+Scores = list[tuple[str, str, float | None]]
+
 
 class Scorer:
     """Predicts and scores, one case in memory at a time.
+
+    A model with a router is scored twice: as it is, and told the hospital of the case (metrics that end in `TOLD`). The
+    one of a hospital that it has not learnt is not told.
 
     Args:
         options: metrics and sliding window.
@@ -35,6 +43,9 @@ class Scorer:
         device: of the model.
         amp: autocast type.
         progress: told `(text, done, total)`.
+
+    Attributes:
+        routing: hospital → cases of the last `score` that were routed to it, and its cases; of those learnt.
     """
 
     def __init__(
@@ -53,31 +64,49 @@ class Scorer:
         self.options, self.spacing, self.label_space = options, spacing, label_space
         self.native, self.identity, self.ledger = native, identity, ledger
         self.device, self.amp, self.progress = device, amp, progress
+        self.routing: dict[str, tuple[int, int]] = {}
 
     def score(self, model: nn.Module, after: int, hospitals: Sequence[Hospital]) -> list[EvaluationRow]:
         """Every metric of every annotated organ of every test case."""
         cases = [(hospital, case) for hospital in hospitals for case in hospital.test]
         rows = []
+        self.routing = {}
         for done, (hospital, case) in enumerate(cases, start=1):
             pseudonym = self.identity.of(case)
             rows += [
                 EvaluationRow(after, hospital.name, pseudonym, organ, metric, value)
-                for organ, metric, value in self._score_case(model, self.native(hospital, case))
+                for organ, metric, value in self._score_case(
+                    model, self.native(hospital, case), hospital.name
+                )
             ]
             self.progress("evaluating", done, len(cases))
         return rows
 
-    def _score_case(self, model: nn.Module, raw: RawCase) -> list[tuple[str, str, float | None]]:
+    def _score_case(self, model: nn.Module, raw: RawCase, hospital: str) -> Scores:
         ready = prepare(raw, self.spacing)
         width = len(self.label_space.channels) + 1
         own = math.prod(raw.shape)
         need = evaluation_bytes(math.prod(ready.shape), own, raw.image.size // own, width)
         with self.ledger.reserve("ram", EVALUATION, need):
             image = ready.image if ready.image.ndim == 4 else ready.image[None]
-            predicted = predict_labels(
-                model, image, self.options.roi, self.options.overlap, self.device, self.amp
-            )
-            grid = raw.image.shape[-3:]
-            native = labels_to_grid(predicted, ready.affine, raw.affine, grid)
-        channels = {organ: i for i, organ in enumerate(self.label_space.channels, start=1)}
-        return score_case(native, raw, channels, raw.spacing, self.options.metrics)
+
+            def scores(ranking: Sequence[int] | None) -> Scores:
+                given = (self.options.roi, self.options.overlap, self.device, self.amp, 1, ranking)
+                predicted = predict_labels(model, image, *given)
+                native = labels_to_grid(predicted, ready.affine, raw.affine, raw.image.shape[-3:])
+                channels = {organ: i for i, organ in enumerate(self.label_space.channels, start=1)}
+                return score_case(native, raw, channels, raw.spacing, self.options.metrics)
+
+            if not (isinstance(model, PartedModel) and model.routes):
+                return scores(None)
+            found, told = (model.route(torch.as_tensor(image), name) for name in (None, hospital))
+            self._count(model, hospital, found)
+            first = scores(found)
+            second = first if model.owners(told) == model.owners(found) else scores(told)
+            return first + [(organ, metric + TOLD, value) for organ, metric, value in second]
+
+    def _count(self, model: PartedModel, hospital: str, ranking: Sequence[int]) -> None:
+        """Whether the router was right, of a hospital that it may know."""
+        if hospital in {each.hospital for each in model.learnt}:
+            right, cases = self.routing.get(hospital, (0, 0))
+            self.routing[hospital] = (right + (model.learnt[ranking[0]].hospital == hospital), cases + 1)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from lifelong_ct.core.errors import CheckpointError
 from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.models.restoring import fitted
 from lifelong_ct.training import checkpoint
 
 
@@ -50,12 +50,11 @@ def load_model(folder: Path, new_model: Callable[[], nn.Module]) -> Served:
     state = checkpoint.load(folder)
     space = LabelSpace(state["label_space"]["organs"])
     space.load_state_dict(state["label_space"])
-    model: Any = new_model()
     weights = state["learner"]["model"]
     try:
-        model.grow(weights["head.bias"].shape[0])
+        model = fitted(new_model(), state["learner"].get("structure"), weights)
         model.load_state_dict(weights)
-    except (KeyError, RuntimeError) as error:
+    except (AttributeError, KeyError, RuntimeError) as error:
         raise CheckpointError(
             "the checkpoint is of another architecture: " + " ".join(str(error).split())[:300],
             str(folder),

@@ -1,0 +1,112 @@
+"""What methods share that give every experience parameters of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from lifelong_ct.avalanche_bridge.plugin import Arrival, StrategyPlugin
+from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.models.parts import Learnt, PartedModel
+from lifelong_ct.models.routing import first_convolution
+
+
+class Isolation(StrategyPlugin):
+    """Base of methods whose model has a part per experience (`models.parts`): the newest learns the organs that its
+    experience annotates, earlier ones stay to the bit.
+
+    At the end of an experience the router learns the hospital from whole training cases. What is kept of a hospital
+    are weights and an aggregate over its cases, no voxels: that is allowed with `sharing: forbid`.
+
+    Args:
+        router_cases: training cases of each experience that the router looks at, at most.
+    """
+
+    title = "parts"
+
+    def __init__(self, router_cases: int = 16) -> None:
+        super().__init__()
+        if isinstance(router_cases, bool) or not isinstance(router_cases, int) or router_cases < 1:
+            raise LifelongCTError(
+                f"router_cases={router_cases}", "strategy.plugins", "write a whole number from 1"
+            )
+        self.router_cases, self._held = router_cases, 0
+
+    def shape(self, model: Any) -> PartedModel:
+        """The model with its parts."""
+        raise NotImplementedError
+
+    def part_bytes(self, model_bytes: int) -> int:
+        """Most bytes of one part once it has learnt.
+
+        Args:
+            model_bytes: see `declared_bytes`.
+        """
+        raise NotImplementedError
+
+    def check_others(self, others: Sequence[StrategyPlugin]) -> None:
+        if others:
+            names = ", ".join(type(getattr(other, "plugin", other)).__name__ for other in others)
+            raise LifelongCTError(
+                f"{type(self).__name__} cannot be combined with {names}: a part learns one experience and never changes "
+                "again, so there is nothing to protect, to teach or to replay",
+                "strategy.plugins",
+                "use one of them alone",
+            )
+
+    def after_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
+        """A new part, before the optimizer is made; from its organs on it knows nothing of other experiences."""
+        arrival = self._arrival(strategy.clock.train_exp_counter)
+        space = self.context.label_space
+        own = [c for organ in arrival.organs if (c := space.channel(organ)) is not None]
+        with torch.random.fork_rng(devices=[]):  # the draws go on as without it
+            fresh = self.context.new_model()
+        strategy.model.grow(space.width)
+        strategy.model.begin(Learnt(arrival.hospital, (0, *sorted(own))), fresh)
+        strategy.model.to(strategy.device)
+        self._admit(strategy.model)
+
+    def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """The part stays as it is from here on; the optimizer forgets it."""
+        strategy.model.freeze()
+        if strategy.model.routes:
+            strategy.model.watch(strategy.whole_cases(self.router_cases))
+        strategy.renew_optimizer()
+        self._admit(strategy.model)
+
+    def declared_bytes(self, model_bytes: int) -> dict[str, int]:
+        """Of the parts beyond the first; the rest is in the plan of any network."""
+        later = len(self.context.hospitals) - 1
+        return {"gpu": later * self.part_bytes(model_bytes) + self.router_bytes()}
+
+    def router_bytes(self) -> int:
+        """Bytes of the router after the last experience."""
+        features = 2 * first_convolution(self.context.new_model())[1].out_channels
+        return 8 * (len(self.context.hospitals) * (features + 1) + features**2)
+
+    def held_bytes(self) -> dict[str, int]:
+        return {"gpu": self._held}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The parts are the model's."""
+        return {"held": self._held}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._held = int(state["held"])
+        self._account()
+
+    def _arrival(self, number: int) -> Arrival:
+        if number < len(self.context.arrivals):
+            return self.context.arrivals[number]
+        return Arrival(self.context.hospitals[number], tuple(self.context.label_space.channels))
+
+    def _admit(self, model: PartedModel) -> None:
+        self._held = model.grown_bytes()
+        self._account()
+
+    def _account(self) -> None:
+        owner = f"{type(self).__name__} {self.title}"
+        self.context.ledger.admit("gpu", owner, self._held)
+        self.context.ledger.use("gpu", owner, self._held)

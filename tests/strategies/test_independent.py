@@ -1,0 +1,94 @@
+import pytest
+import torch
+from isolated import ORGANS, learn, world
+from tiny import World, model
+
+from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.strategies.independent import Independent
+from lifelong_ct.strategies.isolation import Isolation
+from lifelong_ct.strategies.lwf import LwF
+
+X = torch.randint(-300, 300, (1, 1, 8, 8, 8), dtype=torch.int16)
+
+
+def test_every_part_is_what_a_run_on_its_hospital_alone_makes() -> None:
+    made = world(Independent(), ("first", ("liver",)), ("second", ORGANS))
+    learn(made, 2, steps=3)
+    for i in (0, 1):
+        alone = World()
+        alone.learn(i, steps=3)
+        own = made.learner.model.parts[i].values()
+        assert own.keys() == alone.weights().keys()
+        assert all(torch.equal(own[name], value) for name, value in alone.weights().items())
+
+
+def test_earlier_parts_stay_to_the_bit() -> None:
+    made = world(Independent())
+    learn(made, 1, steps=3)
+    before = {n: v.clone() for n, v in made.learner.model.parts[0].values().items()}
+    made.learn(1, steps=3)
+    assert all(torch.equal(v, before[n]) for n, v in made.learner.model.parts[0].values().items())
+    assert not torch.equal(made.learner.model.parts[1].get("backbone.0.weight"), before["backbone.0.weight"])
+
+
+def test_a_part_knows_the_organs_of_its_experience() -> None:
+    made = world(Independent(), ("first", ("liver",)), ("second", ("spleen",)))
+    learn(made, 2)
+    assert [each.channels for each in made.learner.model.learnt] == [(0, 1), (0, 2)]
+    assert made.learner.model.eval()(X).shape[1] == 3
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_bytes_follow_the_formula(count: int) -> None:
+    """All organs in every experience: N networks and the router, d = 2 · 4."""
+    ledger = Ledger()
+    plugin = Independent()
+    arrivals = [(f"h{i}", ORGANS) for i in range(count)]
+    made = world(plugin, *arrivals, bind={"ledger": ledger})
+    made.space.see(ORGANS)
+    learn(made, count)
+    plain = model()
+    plain.grow(3)
+    network = sum(4 * t.numel() for t in plain.state_dict().values())
+    router = 8 * (count * 9 + 64)
+    real = sum(t.numel() * t.element_size() for t in made.learner.model.state_dict().values())
+    assert real == count * network + router
+    assert plugin.held_bytes() == {"gpu": (count - 1) * network + router} == plugin.declared_bytes(network)
+    assert ledger.held("gpu") == ledger.peak_used("gpu") == plugin.held_bytes()["gpu"]
+
+
+def test_growth_is_refused_where_the_limit_is_passed() -> None:
+    made = world(Independent(), bind={"ledger": Ledger({"gpu": 1000})})
+    made.learn(0)
+    with pytest.raises(LimitExceeded, match="Independent networks"):
+        made.learn(1)
+
+
+@pytest.mark.parametrize("done", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"reset_optimizer": False}])
+def test_going_on_from_a_state_is_the_same(done: int, options: dict) -> None:
+    arrivals = [("first", ("liver",)), ("second", ORGANS), ("third", ORGANS)]
+    whole = world(Independent(), *arrivals, **options)
+    learn(whole, done, steps=2)
+    half = world(Independent(), *arrivals, **options)
+    half.load_state_dict(whole.state_dict())
+    for made in (whole, half):
+        made.learn(1, steps=2)
+    assert whole.losses[-2:] == half.losses
+    assert whole.weights().keys() == half.weights().keys()
+    assert all(torch.equal(v, half.weights()[n]) for n, v in whole.weights().items())
+    assert whole.plugins[0].held_bytes() == half.plugins[0].held_bytes()
+
+
+def test_checkpoints_hold_no_moments_of_finished_parts() -> None:
+    made = world(Independent())
+    learn(made, 2)
+    assert made.learner.state_dict()["optimizer"]["state"] == {}
+
+
+def test_it_is_used_alone_and_counts_cases() -> None:
+    with pytest.raises(LifelongCTError, match="Independent cannot be combined with LwF"):
+        Independent().check_others([LwF(1.0)])
+    with pytest.raises(LifelongCTError, match="router_cases"):
+        Isolation(router_cases=0)
