@@ -59,7 +59,7 @@ VERDICTS = {
     "AGEMPlugin": Verdict(
         BRIDGE,
         "patterns_per_experience patches more with each hospital; use sample_size ≥ hospitals",
-        _REPLAY,
+        "strategy=agem",
     ),
     "ReplayPlugin": Verdict(
         BRIDGE, "mem_size patches, uncompressed; they join the micro-batch instead of the loader", _REPLAY
@@ -73,17 +73,21 @@ VERDICTS = {
         "on CPU its copies of the weights are the weights, so every importance is 0", "strategy=si"
     ),
     "GEMPlugin": _refused(
-        "it keeps patches whatever `sharing` says, outside the limit, and a gradient per hospital", _REPLAY
+        "it keeps patches whatever `sharing` says, outside the limit, and a gradient per hospital",
+        "strategy=agem",
     ),
-    "GDumbPlugin": _refused(_CLASS, _REPLAY),
-    "MIRPlugin": _refused(_CLASS, _REPLAY),
-    "CoPEPlugin": _refused("it puts a nearest-mean classifier behind a last linear layer", _REPLAY),
+    "GDumbPlugin": _refused(_CLASS, "strategy=gdumb"),
+    "MIRPlugin": _refused(_CLASS, "strategy=replay selection=loss_aware"),
+    "CoPEPlugin": _refused(
+        "it puts a nearest-mean classifier behind a last linear layer", "strategy=prototypes"
+    ),
     "BiCPlugin": _refused(_CLASS, "strategy=replay_ewc_lwf"),
     "CWRStarPlugin": _refused(
         "it counts samples per class, and sets rows of a last linear layer", "strategy=frozen_encoder"
     ),
     "GSS_greedyPlugin": _refused(
-        "its memory has room for one class per sample, and is kept whatever `sharing` says", _REPLAY
+        "its memory has room for one class per sample, and is kept whatever `sharing` says",
+        "strategy=replay selection=gss",
     ),
     "RARPlugin": _refused(
         "it traces the model symbolically and compares one class per sample; " + _ALIVE, _REPLAY
@@ -96,18 +100,18 @@ VERDICTS = {
     "TrainGeneratorAfterExpPlugin": _refused(
         "it trains the generator of GenerativeReplayPlugin, and does nothing without", _REPLAY
     ),
-    "CurrentDataNCMUpdate": _refused(_HEAD, _REPLAY),
-    "MemoryNCMUpdate": _refused(_HEAD, _REPLAY),
+    "CurrentDataNCMUpdate": _refused(_HEAD, "strategy=prototypes"),
+    "MemoryNCMUpdate": _refused(_HEAD, "strategy=prototypes"),
     "NCMOracle": _refused(_HEAD, "strategy=cumulative"),
-    "CurrentDataFeCAMUpdate": _refused(_HEAD, _REPLAY),
-    "MemoryFeCAMUpdate": _refused(_HEAD, _REPLAY),
+    "CurrentDataFeCAMUpdate": _refused(_HEAD, "strategy=prototypes"),
+    "MemoryFeCAMUpdate": _refused(_HEAD, "strategy=prototypes"),
     "FeCAMOracle": _refused(_HEAD, "strategy=cumulative"),
     "ICaRLLossPlugin": _refused("it asks datasets for one class per sample", "strategy=replay_pseudo"),
     "_ICaRLPlugin": _refused("it asks datasets for one class per sample", "strategy=replay_pseudo"),
-    "_ExpertGatePlugin": _refused("it needs Avalanche's ExpertGate model", "strategy=naive"),
+    "_ExpertGatePlugin": _refused("it needs Avalanche's ExpertGate model", "strategy=independent"),
     "PackNetPlugin": _refused(
         "it needs several epochs, one of them after pruning, and Avalanche's PackNetModel",
-        "strategy=frozen_encoder",
+        "strategy=continual_segment",
     ),
     "MaskedCrossEntropy": _refused(
         "it is a loss for one class per sample, and would replace the one for partial labels", "loss=dice_ce"
