@@ -84,7 +84,7 @@ class Prototypes(TeacherPlugin):
         self._taps.open(self.teacher)
         self.answer(strategy)
         (old,) = self._taps.close()
-        self._moved = moved(new, old)
+        self._moved = moved(new[: len(old)], old)  # replayed features may stand behind the new ones
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Adds both terms to the undivided loss."""
