@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -44,22 +46,34 @@ class Cut:
 
 
 @dataclass
+class _Ended:
+    """A module that ended: when, and of each of its outputs the shape (empty for what is no tensor) and the place in
+    the graph. Not the outputs themselves: all at once they would take more than a training step."""
+
+    when: int
+    name: str
+    module: nn.Module
+    shapes: list[tuple[int, ...]]
+    edges: list[Edge]
+
+
+@dataclass
 class _Trace:
     """A run of the model: which modules started and ended in which order, and what came out."""
 
     x: Tensor
     output: Tensor
     started: dict[str, int] = field(default_factory=dict)
-    ended: list[tuple[int, str, nn.Module, list[Tensor], list[Edge]]] = field(default_factory=list)
+    ended: list[_Ended] = field(default_factory=list)
 
 
 def find_cut(model: nn.Module, shape: Sequence[int], before: str | None = None) -> Cut:
     """Cuts a network between its way down and its way up, or just before a module starts.
 
     The model is run once on noise, and the graph of its output is followed back, until each way meets the output of a
-    module that had ended at the cut: in a U-Net at the bottom and at each skip connection. The cut at the bottom is after the
-    last layer whose output has the coarsest grid, as in `FrozenEncoder`. Then the cut is tried: what passes it for one patch, put in
-    place while another runs, must give the answer to the first.
+    module that had ended at the cut: in a U-Net the bottom and each skip connection. The bottom is the last layer whose
+    output has the coarsest grid, as in `FrozenEncoder`. Then the cut is tried: what passes it for one patch, put in place
+    while another runs, must give the answer to the first.
 
     Args:
         model: voxels → logits.
@@ -105,15 +119,18 @@ def spliced(model: nn.Module, cut: Cut, see: Callable[[int, Tensor], Tensor]) ->
 
 def _run(model: nn.Module, shape: Sequence[int]) -> _Trace:
     x = _noise(model, shape, 0).requires_grad_()
-    trace, clock, was_training = _Trace(x, x), iter(range(1 << 40)), model.training
+    trace, clock, was_training = _Trace(x, x), itertools.count(), model.training
 
     def start(name: str) -> None:
         trace.started[name] = next(clock)
 
     def end(name: str, module: nn.Module, output: Any) -> None:
-        maps = list(output) if isinstance(output, (list, tuple)) else [output]
-        edges = [(m.grad_fn, m.output_nr) if isinstance(m, Tensor) else (None, 0) for m in maps]
-        trace.ended.append((next(clock), name, module, maps, edges))
+        several = output if isinstance(output, (list, tuple)) else [output]
+        shapes = [tuple(each.shape) if isinstance(each, Tensor) else () for each in several]
+        edges = [
+            (each.grad_fn, each.output_nr) if isinstance(each, Tensor) else (None, 0) for each in several
+        ]
+        trace.ended.append(_Ended(next(clock), name, module, shapes, edges))
 
     with ExitStack() as hooks:
         for name, module in model.named_modules():
@@ -128,7 +145,7 @@ def _run(model: nn.Module, shape: Sequence[int]) -> _Trace:
 
 
 def _bottom(trace: _Trace) -> int:
-    sizes = [(maps[0][0, 0].numel(), when) for when, _, m, maps, _ in trace.ended if isinstance(m, _GRIDDED)]
+    sizes = [(math.prod(e.shapes[0][2:]), e.when) for e in trace.ended if isinstance(e.module, _GRIDDED)]
     coarsest = min((size for size, _ in sizes), default=0)
     return max((when for size, when in sizes if size == coarsest), default=-1)
 
@@ -136,17 +153,15 @@ def _bottom(trace: _Trace) -> int:
 def _cut(model: nn.Module, trace: _Trace, moment: int) -> Cut | None:
     """None where voxels pass."""
     own = {id(p): name for name, p in model.named_parameters()}
-    ran = Counter(name for _, name, *_ in trace.ended)
+    ran = Counter(each.name for each in trace.ended)
     sites: dict[Edge, tuple[str, int, tuple[int, ...]]] = {}
     norms = []
-    for when, name, module, maps, edges in trace.ended:
-        if when > moment:
-            break
-        if isinstance(module, _NormBase) and module.track_running_stats:
-            norms.append(name)
-        for k, (each, edge) in enumerate(zip(maps, edges, strict=True)):
-            if ran[name] == 1 and edge[0] is not None and each.ndim == 5 and len(each) == 1:
-                sites[edge] = (name, k, tuple(each.shape[1:]))  # a later one is the outer module
+    for each in itertools.takewhile(lambda e: e.when <= moment, trace.ended):
+        if isinstance(each.module, _NormBase) and each.module.track_running_stats:
+            norms.append(each.name)
+        for k, (shape, edge) in enumerate(zip(each.shapes, each.edges, strict=True)):
+            if ran[each.name] == 1 and edge[0] is not None and len(shape) == 5 and shape[0] == 1:
+                sites[edge] = (each.name, k, shape[1:])  # a later one is the outer module
     passed, leaves = _back([(trace.output.grad_fn, trace.output.output_nr)], sites)
     made = all(_back([edge], {})[1] & own.keys() for edge in passed)
     if not passed or not made or id(trace.x) in leaves:

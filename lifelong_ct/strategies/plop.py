@@ -108,8 +108,8 @@ class PLOP(TeacherPlugin):
         strategy.mbatch[1] = self.complete(strategy.mb_y, told, sure, logits.shape[1])
         image = strategy.mb_x.shape[2:]
         apart = [
-            distance(a, b, windows(a.shape[2:], self.context.patch, image, self.scales))
-            for a, b in zip(new, old, strict=True)
+            distance(a[: len(b)], b, windows(a.shape[2:], self.context.patch, image, self.scales))
+            for a, b in zip(new, old, strict=True)  # replayed features may stand behind the new ones
         ]
         grown = strategy.mb_output.shape[1] - logits.shape[1]
         schedule = math.sqrt(strategy.mb_output.shape[1] / grown) if grown else 1.0

@@ -84,7 +84,7 @@ class Prototypes(TeacherPlugin):
         self._taps.open(self.teacher)
         self.answer(strategy)
         (old,) = self._taps.close()
-        self._moved = moved(new, old)
+        self._moved = moved(new[: len(old)], old)  # replayed features may stand behind the new ones
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Adds both terms to the undivided loss."""
@@ -160,6 +160,7 @@ class Prototypes(TeacherPlugin):
 
 
 def moved(new: Tensor, old: Tensor) -> Tensor:
-    """Σ (f - f_old)² / Σ f_old² over batch, features and voxels `[B,F,D,H,W]`."""
-    apart = (new.float() - old.float()).square().mean()
-    return apart / old.float().square().mean().clamp(min=1e-12)
+    """Σ (f - f_old)² / Σ f_old² over features and voxels `[B,F,D,H,W]`, the mean over the batch."""
+    old = old.float()
+    apart_B, whole_B = ((f**2).flatten(1).mean(1) for f in (new.float() - old, old))
+    return (apart_B / whole_B.clamp(min=1e-12)).mean()

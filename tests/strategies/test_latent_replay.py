@@ -16,6 +16,9 @@ from lifelong_ct.memory.selection.herding import Herding
 from lifelong_ct.memory.selection.reservoir import Reservoir
 from lifelong_ct.models.segmentation import SegmentationModel
 from lifelong_ct.strategies.latent_replay import LatentReplay, at, place, short, strides
+from lifelong_ct.strategies.lwf import LwF
+from lifelong_ct.strategies.plop import PLOP
+from lifelong_ct.strategies.prototypes import Prototypes
 from lifelong_ct.training.augment import Augment
 
 ROOM = {"exemplar_bytes": 1 << 20}
@@ -116,6 +119,23 @@ def test_a_hospital_that_shares_features_leaves_features_and_their_labels_only()
         assert exemplar.origin.hospital == "second"
         assert parts.keys() == {"y", "z"}
         assert parts["y"].numel() == 4**3, "an eighth of the voxels"
+
+
+@pytest.mark.parametrize("other", [lambda: PLOP(patches=2), lambda: Prototypes(patches=2), lambda: LwF(1.0)])
+def test_what_others_compare_are_the_new_patches(other: Any) -> None:
+    """With λ = 0 their terms are what they are without it."""
+    added = []
+    for plugins in ([LatentReplay(Reservoir(), 0.0, patches=2)], []):
+        spy = Spy()
+        world = World(*plugins, other(), spy, bind=ROOM)
+        world.learn(0, steps=2)
+        with torch.no_grad():
+            world.learner.model.head.weight.mul_(1.5)
+            world.learner.model.backbone[3].weight.mul_(1.1)
+        world.learn(1, steps=1)
+        added.append(spy.added[-1])
+    assert added[0] == pytest.approx(added[1], rel=1e-4)
+    assert abs(added[0]) > 1e-5
 
 
 def test_bytes_stay_inside_the_budget() -> None:

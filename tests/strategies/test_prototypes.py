@@ -112,6 +112,7 @@ def test_features_that_moved_by_hand_and_whatever_the_size_of_the_patch() -> Non
     new, old = torch.randn(2, 3, 2, 2, 2), torch.randn(2, 3, 2, 2, 2)
     tiled = moved(new.repeat(1, 1, 4, 4, 4), old.repeat(1, 1, 4, 4, 4))
     torch.testing.assert_close(tiled, moved(new, old))
+    torch.testing.assert_close(moved(new, old), (moved(new[:1], old[:1]) + moved(new[1:], old[1:])) / 2)
 
 
 def test_the_distance_of_the_features_is_that_to_the_old_model_s() -> None:
@@ -126,7 +127,7 @@ def test_the_distance_of_the_features_is_that_to_the_old_model_s() -> None:
     assert spy.added[-3].item() == pytest.approx(0, abs=1e-6), "still the teacher itself"
     with torch.no_grad():
         new, old = (net.backbone(net.normalise(spy.x)) for net in (spy.model, teacher))
-    apart = ((new - old) ** 2).sum() / (old**2).sum()
+    apart = sum(((a - b) ** 2).sum() / (b**2).sum() for a, b in zip(new, old, strict=True)) / len(new)
     assert apart > 1e-4
     assert spy.added[-1].item() == pytest.approx(2.0 * apart.item(), rel=1e-3)
 

@@ -14,11 +14,14 @@ from lifelong_ct.memory.selection.greedy_balanced import GreedyBalanced
 from lifelong_ct.memory.selection.reservoir import Reservoir
 from lifelong_ct.memory.selection.selective import Selective
 from lifelong_ct.strategies.agem import AGEM
+from lifelong_ct.strategies.der import DER
 from lifelong_ct.strategies.ewc import OnlineEWC
 from lifelong_ct.strategies.gdumb import GDumb
+from lifelong_ct.strategies.latent_replay import LatentReplay
 from lifelong_ct.strategies.lwf import LwF
 from lifelong_ct.strategies.mas import MAS
 from lifelong_ct.strategies.online_memory import OnlineMemory
+from lifelong_ct.strategies.prototypes import Prototypes
 from lifelong_ct.strategies.replay import Replay
 from lifelong_ct.strategies.rwalk import RWalk
 from lifelong_ct.strategies.si import SI
@@ -34,6 +37,9 @@ STRATEGIES: dict[str, Callable[[], list[Any]]] = {
     "agem": lambda: [AGEM(Reservoir(), exemplars_per_step=2)],
     "gdumb": lambda: [GDumb(GreedyBalanced())],
     "selective memory": lambda: [OnlineMemory(Selective())],
+    "der++": lambda: [DER(Reservoir(), beta=0.5)],
+    "latent replay": lambda: [LatentReplay(Reservoir(), patches=2)],
+    "prototypes": lambda: [Prototypes(patches=2)],
     "ewc": lambda: [OnlineEWC(ewc_lambda=100.0, patches=2)],
     "si": lambda: [SI(100.0)],
     "mas": lambda: [MAS(100.0, patches=2)],
