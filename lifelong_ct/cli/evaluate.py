@@ -13,7 +13,7 @@ from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting.text import number, table
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.options import RunOptions
-from lifelong_ct.training.scoring import Scorer
+from lifelong_ct.training.scoring import Scorer, told_routing
 from lifelong_ct.training.serving import load_model
 
 
@@ -46,8 +46,7 @@ def _evaluate(options: RunOptions, source: str, out: str | None) -> int:
         matrix.write_cases_csv(Path(out))
     _show(matrix, served.after)
     if scorer.routing:
-        right, cases = (sum(numbers) for numbers in zip(*scorer.routing.values(), strict=True))
-        print(f"routed to their own hospital: {right} of {cases} cases")
+        print(told_routing(scorer.routing))
     return 0
 
 

@@ -8,6 +8,8 @@ from itertools import pairwise, product
 import torch
 from torch import Tensor, nn
 
+from lifelong_ct.core.errors import LifelongCTError
+
 TILE = 32
 """Edge of the tiles that a case is described by, about, in voxels."""
 _SHRINK = 1e-3
@@ -85,9 +87,14 @@ def first_convolution(model: nn.Module) -> tuple[str, nn.Conv3d]:
     """Name and module of the convolution that sees the image first.
 
     Raises:
-        StopIteration: the network has none.
+        LifelongCTError: the network has none.
     """
-    return next((name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv3d))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv3d):
+            return name, module
+    raise LifelongCTError(
+        "the network has no 3D convolution that a router could see with", "model", "use another network"
+    )
 
 
 def stacked(rows: Iterable[Tensor]) -> Tensor:

@@ -103,7 +103,9 @@ class ContinualSegment(Isolation):
         return 0
 
     def inference_bytes(self, window: Sequence[int], width: int) -> dict[str, int]:
-        return {"gpu": merging_bytes(torch.Size(window).numel(), width)}
+        """A decoder as it is computed with, and what `merge` holds."""
+        decoder = sum(v.numel() * v.element_size() for v in self._decoder().values())
+        return {"gpu": decoder + merging_bytes(torch.Size(window).numel(), width)}
 
     def _decoder(self) -> dict[str, Tensor]:
         """A fresh one that knows every organ."""

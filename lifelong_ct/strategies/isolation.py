@@ -58,6 +58,12 @@ class Isolation(StrategyPlugin):
 
     def after_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """A new part, before the optimizer is made; from its organs on it knows nothing of other experiences."""
+        if strategy.model.routes and getattr(strategy.source, "total", None) is not None:
+            raise LifelongCTError(
+                f"{type(self).__name__} looks at whole cases once they are learnt, for its router; one_pass closes them",
+                "data.schedule",
+                "use data.schedule=epochs, or strategy=continual_segment, which has no router",
+            )
         arrival = self._arrival(strategy.clock.train_exp_counter)
         space = self.context.label_space
         own = [c for organ in arrival.organs if (c := space.channel(organ)) is not None]

@@ -26,6 +26,7 @@ from lifelong_ct.training.learner import StepReport
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.results import Results
 from lifelong_ct.training.rounds import Round, one_pass_steps, rounds
+from lifelong_ct.training.scoring import told_routing
 from lifelong_ct.training.spacing import run_spacing
 from lifelong_ct.training.telling import Teller
 
@@ -167,6 +168,8 @@ class Run:
         self.results.matrix.append(rows)
         self.results.routed(after, self.scorer.routing)
         self.teller.evaluated(after, rows)
+        if self.scorer.routing:
+            self.teller.note(told_routing(self.scorer.routing))
 
     def _save(self, row: Round) -> None:
         self.results.experiences.append(

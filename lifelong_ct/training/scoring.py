@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -25,6 +25,12 @@ from lifelong_ct.training.planner import EVALUATION, evaluation_bytes
 TOLD = "_told"
 """Ends the name of a metric of predictions by a model that was told the hospital."""
 Scores = list[tuple[str, str, float | None]]
+
+
+def told_routing(routing: Mapping[str, tuple[int, int]]) -> str:
+    """`Scorer.routing` as people read it."""
+    right, cases = (sum(numbers) for numbers in zip(*routing.values(), strict=True))
+    return f"routed to their own hospital: {right} of {cases} cases"
 
 
 class Scorer:

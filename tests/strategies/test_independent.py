@@ -87,6 +87,14 @@ def test_checkpoints_hold_no_moments_of_finished_parts() -> None:
     assert made.learner.state_dict()["optimizer"]["state"] == {}
 
 
+def test_cases_that_are_closed_cannot_be_looked_at_and_this_is_told_before_it_trains() -> None:
+    made = world(Independent())
+    made.sources[0].total = 4  # as a loader of one pass says
+    with pytest.raises(LifelongCTError, match="one_pass"):
+        made.learn(0)
+    assert not made.losses
+
+
 def test_it_is_used_alone_and_counts_cases() -> None:
     with pytest.raises(LifelongCTError, match="Independent cannot be combined with LwF"):
         Independent().check_others([LwF(1.0)])
