@@ -63,6 +63,7 @@ class Learner(SupervisedTemplate):
         on_step: told every optimizer step.
 
     Attributes:
+        source: where patches come from; a plugin may put another in its place before an experience is trained.
         micro_step: number of the micro-batch within the optimizer step.
         mb_cases: content digests of the micro-batch's cases.
         mb_patients, mb_corners: see `Batch`.
