@@ -103,6 +103,9 @@ class StrategyPlugin(SupervisedPlugin):
     """
 
     context: StrategyContext
+    adds_samples = False
+    """Whether what it adds to the loss is that of stored samples, not of the patch: it may then change with the size of the
+    patch, since other samples are stored."""
 
     def bind(self, context: StrategyContext) -> None:
         """Called once before the run; the place to reserve bytes."""

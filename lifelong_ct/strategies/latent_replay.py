@@ -58,6 +58,8 @@ class LatentReplay(StrategyPlugin):
             one level.
     """
 
+    adds_samples = True
+
     def __init__(
         self,
         selection: SelectionPolicy,

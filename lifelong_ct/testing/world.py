@@ -116,8 +116,11 @@ class TinyWorld:
         self.declared = [plugin.declared_bytes(_grown_bytes()) for plugin in self.plugins]
         datasets = [AvalancheDataset([source]) for source in self.sources]
         self._experiences = list(benchmark_from_datasets(train=datasets).train_stream)
+        model: Any = _model()
+        for plugin in self.plugins:
+            model = plugin.shape(model)
         self.learner = Learner(
-            model=_model(),
+            model=model,
             criterion=PartialDiceCE(self.space),
             optimizer=partial(torch.optim.SGD, lr=0.1),
             width=lambda: self.space.width,

@@ -106,9 +106,10 @@ def test_what_is_refused_is_refused_by_name_and_by_class_with_what_to_use(name: 
 
 @pytest.mark.parametrize("name", sorted(VERDICTS))
 def test_what_is_ours_is_there(name: str) -> None:
-    ours = VERDICTS[name].ours
-    if "=" in ours and ours.split("=")[0] in ("strategy", "loss", "reporter"):
-        group, choice = ours.split("=")
+    for ours in VERDICTS[name].ours.split():
+        group, _, choice = ours.partition("=")
+        if group not in ("strategy", "selection", "loss", "reporter"):
+            continue
         assert (own_folder() / group / f"{choice}.yaml").is_file()
 
 
