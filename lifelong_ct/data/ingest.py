@@ -60,6 +60,7 @@ class Ingest:
         make_room: gives something up where the disk limit is reached, but none of the keys that it is told; true
             if there was something.
         cached: whether what is read of the volumes goes through the store's cache.
+        apart: whether the volumes are for this process only; see `VolumeStore.set_apart`.
     """
 
     layout: Layout
@@ -72,6 +73,7 @@ class Ingest:
     note: Callable[[str], None] = lambda text: None
     make_room: Callable[[Collection[str]], bool] = lambda taken: False
     cached: bool = True
+    apart: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _taken: set[str] = field(default_factory=set, repr=False)
 
@@ -139,6 +141,8 @@ class Ingest:
             for _ in range(_TRIES):
                 content, key = self._key(case, self.rehash)
                 self._taken.add(key)
+                if self.apart:
+                    self.store.set_apart(key)
                 if content is not None and content.changed:
                     notes.append(
                         f"case {self.name(case)}: its source has changed; it is ingested as it is now"

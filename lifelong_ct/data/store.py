@@ -55,6 +55,7 @@ class VolumeStore:
         self.admission = Admission(ledger)
         self.written = 0
         self._sizes: dict[str, int] = {}
+        self._apart: set[str] = set()
         if quota is not None:
             ledger.admit("disk", OWNER, quota)
         try:
@@ -83,7 +84,14 @@ class VolumeStore:
 
     def path(self, key: str) -> Path:
         """Of a volume's file."""
-        return self.root / key[:2] / f"{key}{SUFFIX}"
+        root = self._leases.scratch if key in self._apart else self.root
+        return root / key[:2] / f"{key}{SUFFIX}"
+
+    def set_apart(self, key: str) -> None:
+        """Until it is evicted the volume is this process's alone, and its file goes with the process, however that ends.
+        One that is in use already stays where it is."""
+        if key not in self._sizes:
+            self._apart.add(key)
 
     def put(self, key: str, raw: RawCase) -> StoredVolume:
         """Writes a volume; a case without labels gets a label of zeros.
@@ -143,13 +151,16 @@ class VolumeStore:
             raise _gone(path) from error
 
     def evict(self, *keys: str) -> None:
-        """Gives volumes up, and deletes those that nobody else uses."""
+        """Gives volumes up, and deletes those that nobody else uses; of one that was set apart both files."""
         for key in keys:
             self.cache.drop(key)
         with self._locked():
             self._release(keys)
             others = self._leases.of_others()
             for key in keys:
+                if key in self._apart:
+                    self.path(key).unlink(missing_ok=True)
+                    self._apart.remove(key)
                 if key not in others:
                     self.path(key).unlink(missing_ok=True)
 

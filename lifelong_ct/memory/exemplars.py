@@ -65,7 +65,7 @@ class ExemplarMemory:
         self._ledger, self._owner = ledger, owner
         self._shelf = shelf or RamShelf()
         self._pool = Pool(())
-        self._gone: list[Descriptor] = []
+        self._gone: dict[str, tuple[Descriptor, str]] = {}
         for kind, nbytes in self.declared_bytes().items():
             ledger.admit(kind, owner, nbytes)
 
@@ -133,8 +133,13 @@ class ExemplarMemory:
             self._decide(())
 
     def remove(self, patient: str) -> int:
-        """Forgets every exemplar of a patient, by its keyed hash; how many there were."""
+        """Forgets every exemplar of a patient, by its keyed hash; how many there were. Of those that were dropped earlier
+        hash and size stay, which later decisions need."""
         before = len(self)
+        self._gone = {
+            id: (replace(d, description=Description()), "") if whose == patient else (d, whose)
+            for id, (d, whose) in self._gone.items()
+        }
         self._keep([exemplar for exemplar in self._pool.kept if exemplar.origin.patient != patient])
         return before - len(self)
 
@@ -152,7 +157,7 @@ class ExemplarMemory:
         state = {
             "kind": rows.KIND,
             "rows": [rows.of_exemplar(exemplar) for exemplar in kept],
-            "gone": [rows.of_descriptor(descriptor) for descriptor in self._gone],
+            "gone": [rows.of_gone(descriptor, patient) for descriptor, patient in self._gone.values()],
         }
         if self._shelf.in_checkpoint:
             state["blobs"] = [rows.to_tensor(self._shelf.get(exemplar.id)) for exemplar in kept]
@@ -176,15 +181,22 @@ class ExemplarMemory:
                 self._shelf.put(exemplar.id, rows.to_bytes(state["blobs"][i]))
             else:
                 self._shelf.fetch(exemplar.id)
-        self._gone = [rows.to_descriptor(row) for row in state["gone"]]
+        gone = map(rows.to_gone, state["gone"])
+        self._gone = {descriptor.id: (descriptor, patient) for descriptor, patient in gone}
         self._keep(kept)
 
     def _decide(self, newcomers: Sequence[tuple[Exemplar, bytes]]) -> None:
         candidates = [*self._pool.kept, *(exemplar for exemplar, _ in newcomers)]
         unique = list({exemplar.id: exemplar for exemplar in candidates}.values())
-        descriptors = [*(exemplar.descriptor for exemplar in unique), *self._gone]
+        descriptors = [
+            *(e.descriptor for e in unique),
+            *(descriptor for descriptor, _ in self._gone.values()),
+        ]
         keep = self.policy.decide(descriptors, self.seed, self.budget)
-        self._gone = [_small(d) for d, stays in zip(descriptors, keep) if stays == d.gone]
+        patients = {id: patient for id, (_, patient) in self._gone.items()}
+        patients |= {exemplar.id: exemplar.origin.patient for exemplar in unique}
+        gone = [_small(d) for d, stays in zip(descriptors, keep) if stays == d.gone]
+        self._gone = {d.id: (d, patients[d.id]) for d in gone}
         kept = [exemplar for exemplar, stays in zip(unique, keep) if stays]
         staying = {exemplar.id for exemplar in kept} - {exemplar.id for exemplar in self._pool.kept}
         for exemplar, data in newcomers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,14 +38,31 @@ def to_exemplar(row: Mapping[str, Any]) -> Exemplar:
     return Exemplar(row["id"], parts, origin, _to_description(row["description"]))
 
 
-def of_descriptor(gone: Descriptor) -> list[Any]:
-    """A descriptor of what is gone."""
-    return [gone.id, gone.nbytes, gone.hospital, _of_description(gone.description)]
+def of_gone(gone: Descriptor, patient: str) -> list[Any]:
+    """A descriptor of what is gone, and whose it was."""
+    return [gone.id, gone.nbytes, gone.hospital, _of_description(gone.description), patient]
 
 
-def to_descriptor(row: list[Any]) -> Descriptor:
-    """The descriptor of `of_descriptor`."""
-    return Descriptor(row[0], row[1], row[2], gone=True, description=_to_description(row[3]))
+def to_gone(row: list[Any]) -> tuple[Descriptor, str]:
+    """What `of_gone` was made from."""
+    return Descriptor(row[0], row[1], row[2], gone=True, description=_to_description(row[3])), row[4]
+
+
+def without(memory: dict[str, Any], patients: Collection[str]) -> tuple[int, bool]:
+    """Takes the exemplars of patients out of the state of a memory, as `ExemplarMemory.remove` does.
+
+    Returns:
+        How many exemplars, and whether anything changed.
+    """
+    stays = [row["patient"] not in patients for row in memory["rows"]]
+    for key in ("rows", "blobs"):
+        if key in memory:
+            memory[key] = [value for value, kept in zip(memory[key], stays, strict=True) if kept]
+    told = [row for row in memory["gone"] if row[4] in patients]
+    for row in told:
+        row[3:] = [_of_description(Description()), ""]
+    removed = len(stays) - sum(stays)
+    return removed, bool(removed or told)
 
 
 def to_tensor(data: bytes) -> Tensor:

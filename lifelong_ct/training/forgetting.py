@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lifelong_ct.core.errors import CheckpointError, LifelongCTError
 from lifelong_ct.memory import rows
@@ -74,20 +73,12 @@ def _from_checkpoints(
         except CheckpointError as error:
             problem = error
             continue
-        count = sum(_without(own, patients) for own in rows.states(state))
-        if count:
+        found = [rows.without(own, patients) for own in rows.states(state)]
+        if any(changed for _, changed in found):
             checkpoint.save(path, state)
+        if count := sum(count for count, _ in found):
             removed[path.name] = count
     return removed, problem
-
-
-def _without(memory: dict[str, Any], patients: frozenset[str]) -> int:
-    """Takes the exemplars of patients out of the state of a memory; how many."""
-    stays = [row["patient"] not in patients for row in memory["rows"]]
-    for key in ("rows", "blobs"):
-        if key in memory:
-            memory[key] = [value for value, kept in zip(memory[key], stays, strict=True) if kept]
-    return len(stays) - sum(stays)
 
 
 def _sizes(files: ExemplarFiles) -> dict[str, int]:

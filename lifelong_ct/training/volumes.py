@@ -121,7 +121,7 @@ class Volumes:
             if not hospital.private:
                 continue
             self._private.pop(hospital.key, None)
-            own = set(self._train.pop(hospital.key, {}).values()) | self._stored(hospital)
+            own = set(self._train.pop(hospital.key, {}).values()) | self._every(hospital)
             if hospital.key in self._names:
                 for volume in self._open:
                     volume.close()
@@ -188,6 +188,7 @@ class Volumes:
             note=self._notes.put,
             make_room=room,
             cached=cached,
+            apart=hospital.private,
         )
 
     def _room(self, wanted: Sequence[str], windows: bool, taken: Collection[str]) -> bool:
@@ -206,15 +207,15 @@ class Volumes:
     def _kept(self) -> set[str]:
         return {key for part in (self._train, self._test) for own in part.values() for key in own.values()}
 
-    def _stored(self, hospital: Hospital) -> set[str]:
-        """Volumes of a hospital that are in the store, whoever put them there."""
+    def _every(self, hospital: Hospital) -> set[str]:
+        """Keys of a hospital's volumes that may be in the store, whoever put them there."""
         keys = set()
         for spacing in (self.spacing, None):
             ingest = self._ingest(hospital, spacing, lambda taken: False)
             for case in (*hospital.train, *hospital.test):
                 with suppress(DataError):  # its source is gone, or cannot be read
                     keys.add(ingest.key(case))
-        return set(filter(self.store.has, keys))
+        return keys
 
 
 def _keys(cases: Sequence[Case], volumes: Sequence[StoredVolume | None]) -> dict[str, str]:

@@ -57,6 +57,11 @@ def test_the_hash_ignores_places_and_pauses_and_knows_the_rest(tmp_path):
     assert privacy.configuration_hash({**config, "data": data}) == privacy.configuration_hash(
         {**config, **few}
     )
+    ram, disk, less = (
+        {"memory": {"exemplars": n, "exemplar_tier": t}} for n, t in ((9, "ram"), (9, "disk"), (8, "ram"))
+    )
+    assert privacy.configuration_hash({**config, **ram}) == privacy.configuration_hash({**config, **disk})
+    assert privacy.configuration_hash({**config, **ram}) != privacy.configuration_hash({**config, **less})
     assert privacy.configuration_hash({**config, **few}) != privacy.configuration_hash(config)
     assert privacy.configuration_hash(config) == privacy.configuration_hash(same)
     assert privacy.configuration_hash(config) != privacy.configuration_hash(other)

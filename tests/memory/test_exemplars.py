@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import blosc2
 import numpy as np
@@ -8,6 +9,7 @@ import xxhash
 
 from lifelong_ct.core.errors import CheckpointError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.memory import rows
 from lifelong_ct.memory.exemplars import OVERHEAD, Exemplar, ExemplarMemory, Origin
 from lifelong_ct.memory.pool import Pool
 from lifelong_ct.memory.selection import Description, Descriptor
@@ -244,6 +246,24 @@ def test_of_what_is_gone_only_small_things_are_remembered() -> None:
         each.offer(*offers[0])
         (gone,) = [d for d in listens.asked[-1] if d.gone]
         assert same(gone.description, Description({"liver": 8}, {"loss": 1 / 3}, {}))
+
+
+def test_of_what_a_patient_left_behind_only_hash_and_size_stay() -> None:
+    listens = Listens()
+    held, fresh = (ExemplarMemory(10_000, listens, Ledger(), 0, SHARING) for _ in range(2))
+    offers = [(dict(zip("xy", patch(i))), Origin("a", str(i), f"p{i}"), described(i)) for i in range(4)]
+    held.offer_all(offers)
+    state = held.state_dict()
+    assert rows.without(state, {"p2"}) == (0, True)
+    assert rows.without(state, {"p2"}) == (0, False)
+    fresh.load_state_dict(state)
+    held.remove("p2")
+    for each in (held, fresh):
+        each.offer(*offers[0])
+        one, two = (d for d in listens.asked[-1] if d.gone)
+        assert same(one.description, replace(described(1), vectors={}))
+        assert same(two.description, Description())
+        assert two.nbytes == listens.asked[0][2].nbytes
 
 
 def test_deciding_once_or_after_each_is_the_same_for_the_reservoir() -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hospitals import Heard, options, stream
@@ -127,6 +128,31 @@ def key() -> str:
     return KEYS[-1].of_patient("b", "patient of b-train-1")
 
 
+def test_an_exemplar_knows_its_case_its_patient_and_its_place(tmp_path: Path) -> None:
+    replay = Replay(Reservoir())
+    more: dict[str, Any] = {
+        "limits": {"exemplars": "1MiB"},
+        "identity": KEYS[-1],
+        "new_plugins": lambda: [replay],
+    }
+    made = stream(*THREE)
+    Run(options(made, tmp_path, **more), Heard()).execute()
+    scans = {
+        KEYS[-1].of_patient(case.hospital, case.patient): (hospital.name, hospital.layout.load(case).image)
+        for hospital in made.hospitals
+        for case in hospital.train
+    }
+    count = 0
+    for exemplar, parts in replay.memory.held():
+        name, image = scans[exemplar.origin.patient]
+        assert exemplar.origin.hospital == name
+        corner = exemplar.origin.corner
+        assert corner is not None
+        assert np.array_equal(parts["x"][0], image[tuple(slice(c, c + 8) for c in corner)])
+        count += 1
+    assert count > 6
+
+
 @pytest.mark.parametrize("tier", ["ram", "disk"])
 def test_a_patient_is_removed_from_every_generation_and_every_file(tmp_path: Path, tier: str) -> None:
     executed(tmp_path, tier, stop=3, budget="1MiB", keep=3)
@@ -193,3 +219,9 @@ def test_a_folder_without_checkpoints_and_one_in_use_are_refused(tmp_path: Path)
     (tmp_path / "checkpoints").mkdir()
     with claimed(tmp_path), pytest.raises(LifelongCTError, match="another process"):
         forget(tmp_path, ["0" * 16])
+
+
+def test_a_tier_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LifelongCTError, match="exemplar_tier='tape'") as error:
+        options(stream(LAST), tmp_path, exemplar_tier="tape")
+    assert error.value.where == "memory.exemplar_tier"

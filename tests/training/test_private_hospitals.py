@@ -1,5 +1,8 @@
 """Hospitals that do not share their voxels: what the store has of them, and when it is gone."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,7 +89,10 @@ class Breaks(StrategyPlugin):
 
     def after_backward(self, strategy, **kwargs):
         if strategy.clock.train_exp_counter == 1:
-            raise KeyboardInterrupt
+            self.breaks()
+
+    def breaks(self):
+        raise KeyboardInterrupt
 
 
 def test_a_run_that_is_broken_off_leaves_nothing_either(tmp_path):
@@ -165,17 +171,51 @@ def test_what_a_hospital_that_shares_has_as_well_stays(tmp_path):
     assert all(map(store.has, kept))
 
 
-def test_what_another_run_uses_goes_with_that_run_and_is_told(tmp_path):
+def test_two_runs_have_their_own(tmp_path):
     made = three()
     b = made.hospitals[1]
     one, two = (opened(made, tmp_path)[0] for _ in range(2))
-    one.train([b])
-    two.train([b])
+    assert one.train([b])[0].path != two.train([b])[0].path
     one.leave([b])
     assert stored(tmp_path) == 2
-    assert list(one.told()) == ["b: 2 of its volumes stay until another run is done with them"]
+    two.train([b])[0].read((0, 0, 0), (16, 16, 16))
     two.close()
     assert stored(tmp_path) == 0
+
+
+def test_what_a_run_uses_that_may_keep_it_stays_and_is_told(tmp_path):
+    shares, private = three("patches"), three()
+    one, two = opened(shares, tmp_path)[0], opened(private, tmp_path)[0]
+    one.train([shares.hospitals[1]])
+    two.train([private.hospitals[1]])
+    assert stored(tmp_path) == 4
+    two.leave([private.hospitals[1]])
+    assert stored(tmp_path) == 2
+    assert list(two.told()) == ["b: 2 of its volumes stay until another run is done with them"]
+    one.train([shares.hospitals[1]])[0].read((0, 0, 0), (16, 16, 16))
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from hospitals import Heard, options
+from test_private_hospitals import Breaks, three
+from lifelong_ct.training.run import Run
+Breaks.breaks = lambda self: os._exit(9)
+Run(options(three(), Path(sys.argv[1]), new_plugins=lambda: [Breaks()]), Heard()).execute()
+"""
+
+
+def test_what_a_killed_run_leaves_goes_when_anybody_opens_the_store(tmp_path):
+    here = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)], env={**os.environ, "PYTHONPATH": here}
+    )
+    assert done.returncode == 9
+    assert stored(tmp_path) == 2 + 2 * 1 + 2
+    assert stored(tmp_path / "store" / "scratch") == 2
+    VolumeStore(tmp_path / "store", Ledger(), 0).close()
+    assert stored(tmp_path) == 2 + 2 * 1
 
 
 @PRIVATE
