@@ -102,7 +102,7 @@ def test_two_channels_reach_store_model_and_exemplars(two_channels: Path) -> Non
     assert first.shape[1] == 2
     assert first[:, 1].abs().sum() > 0
     assert (state["serving"]["channels"], state["serving"]["modality"]) == (2, "CT+MR")
-    shapes = {tuple(row["shape"]) for row in state["strategy"][0]["memory"]["rows"]}
+    shapes = {tuple(row["parts"]["x"][1]) for row in state["strategy"][0]["memory"]["rows"]}
     assert shapes == {(2, 32, 32, 32)}
     for path in two_channels.rglob("*.lctvol"):
         header, _ = read_header(path)

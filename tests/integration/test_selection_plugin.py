@@ -53,7 +53,7 @@ def test_a_policy_of_a_package_is_chosen_by_its_name(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert results(only_run(tmp_path / "runs"))["status"] == "finished"
     page = run_fresh(tmp_path / "runs", "--help", PYTHONPATH=path).stdout
-    assert "selection  gss, herding, hospital_balanced" in page
+    assert "selection  greedy_balanced, gss, herding" in page
     assert "largest" in page
 
 

@@ -78,7 +78,7 @@ def test_partially_annotated_voxels_show_no_organ() -> None:
     lut = codes.encode_lut(["liver"])
     y = torch.from_numpy(lut)[torch.tensor([0, 0, 1, 0])].reshape(1, 1, 1, 2, 2)
     describer = Describer(Wants("organs"), codes)
-    assert describer._organs(y) == [{"liver": 1}]
+    assert describer.organs(y) == [{"liver": 1}]
 
 
 def test_the_loss_is_that_of_each_patch_alone() -> None:
