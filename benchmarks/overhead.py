@@ -141,8 +141,11 @@ def opened(strategy: str, edge: int, first: int, overrides: list[str]) -> Open:
     made = {key: build(trainer[key], f"trainer.{key}") for key in ("optimizer", "augment")}
     kept = {key: trainer[key] for key in ("batch_size", "accumulate", "amp", "clip")}
     loss = build(values["loss"], "loss", label_space=space)
+    network = model()
+    for plugin in plugins:
+        network = plugin.shape(network)
     learner = Open(
-        model=model(),
+        model=network,
         criterion=loss,
         width=lambda: space.width,
         plugins=plugins,

@@ -37,11 +37,10 @@ class LossPath:
     @torch.no_grad()
     def leave(self, strategy: Any) -> dict[str, Tensor] | None:
         """In `after_backward`: where the step starts. The task's gradient by name, None where no step follows."""
-        gradients = task_gradient(strategy)
+        gradients = task_gradient(strategy, self._slope)
         named = dict(strategy.model.named_parameters())
         self._moving = {} if gradients is None else {name: named[name] for name in gradients}
-        if self._moving and gradients is not None:
-            torch._foreach_copy_(self._of(self._slope), list(gradients.values()))
+        if self._moving:
             torch._foreach_copy_(self._of(self._start), list(self._moving.values()))
         return gradients
 

@@ -129,11 +129,15 @@ def blend(new: dict[str, Tensor], old: Mapping[str, Tensor], keep: float) -> dic
     return new
 
 
-def task_gradient(strategy: Any) -> dict[str, Tensor] | None:
+def task_gradient(strategy: Any, out: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """In `after_backward`: the gradient of the loss without any quadratic penalty, by parameter.
 
-    The tensors may be the parameters' own `.grad`: copy what has to outlive clipping. None where fp16 has overflowed
-    and the step will be skipped.
+    Args:
+        strategy: the learner.
+        out: takes the gradients, by name; what it has of other parameters stays.
+
+    Returns:
+        Those of `out` that were filled. None where fp16 has overflowed and the step will be skipped.
     """
     gradients = {n: p.grad for n, p in strategy.model.named_parameters() if p.grad is not None}
     scaler = getattr(strategy, "scaler", None)
@@ -141,16 +145,15 @@ def task_gradient(strategy: Any) -> dict[str, Tensor] | None:
         norms = torch.stack(torch._foreach_norm(list(gradients.values())))
         if not bool(norms.isfinite().all()):
             return None
-    for plugin in strategy.plugins:
-        pull = plugin.pull if isinstance(plugin, QuadraticPenalty) else {}
-        for name in pull.keys() & gradients.keys():
-            gradients[name] = _without(gradients[name], pull[name])
-    return gradients
-
-
-def _without(gradient: Tensor, pull: Tensor) -> Tensor:
-    if gradient.shape == pull.shape:
-        return gradient - pull
-    rest = gradient.clone()
-    old_rows(rest, pull).sub_(pull)
-    return rest
+    filled = {name: out[name] for name in gradients}
+    pulls = [p.pull for p in strategy.plugins if isinstance(p, QuadraticPenalty) and p.pull]
+    first = pulls[0] if len(pulls) == 1 else {}
+    for name, gradient in gradients.items():
+        if name in first and first[name].shape == gradient.shape:
+            torch.sub(gradient, first[name], out=filled[name])  # one pass over memory in place of two
+            continue
+        filled[name].copy_(gradient)
+        for pull in pulls:
+            if name in pull:
+                old_rows(filled[name], pull[name]).sub_(pull[name])
+    return filled

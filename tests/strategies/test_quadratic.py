@@ -151,13 +151,23 @@ class TaskGradients(SupervisedPlugin):
         self.expected = torch.autograd.grad(loss, list(strategy.model.parameters()))
 
     def after_backward(self, strategy: Any, **kwargs: Any) -> None:
-        self.found = task_gradient(strategy)
+        out = {n: torch.full_like(p, torch.nan) for n, p in strategy.model.named_parameters()}
+        self.found = task_gradient(strategy, out)
         self.all = [p.grad.clone() for p in strategy.model.parameters()]
 
 
 def test_the_task_s_gradient_has_no_penalty_in_it_whoever_added_it() -> None:
     spy = TaskGradients()
     world = World(OnlineEWC(50.0, patches=2), spy, SI(50.0), RWalk(5.0))
+    check_task_gradients(world, spy)
+
+
+def test_nor_has_it_that_of_a_single_penalty() -> None:
+    spy = TaskGradients()
+    check_task_gradients(World(OnlineEWC(50.0, patches=2), spy), spy)
+
+
+def check_task_gradients(world: World, spy: TaskGradients) -> None:
     world.learn(0, steps=5)
     world.learn(1, steps=5)
     pulled = 0.0
@@ -175,9 +185,11 @@ def test_a_step_that_fp16_will_skip_has_no_gradient() -> None:
         model=model, plugins=[], scaler=torch.amp.GradScaler("cpu", enabled=True, init_scale=2.0)
     )
     weight.grad = torch.tensor([1.0, float("inf")])
-    assert task_gradient(strategy) is None
+    out = {"weight": torch.zeros(2)}
+    assert task_gradient(strategy, out) is None
     weight.grad = torch.tensor([1.0, 2.0])
-    assert list(task_gradient(strategy) or {}) == ["weight"]
+    assert list(task_gradient(strategy, out) or {}) == ["weight"]
+    assert out["weight"].tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("method", ["si", "mas", "rwalk", "ewc"])
