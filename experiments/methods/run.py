@@ -27,10 +27,11 @@ TUNING_SEED = 1000
 """Of the drawn patients; the table's are 0. Nothing of them is in both."""
 ORDERS = ("[usual,permuted,inverted]", "[inverted,usual,permuted]", "[permuted,inverted,usual]")
 SEEDS = (0, 1, 2)
-STEPS = 200
+STEPS = 120
 TRAINING_BYTES = 3_875_475
 """Of the training volumes, compressed: `lifelong-ct ingest --config-dir experiments/methods/conf stream=methods`."""
-BUDGETS = (0.001, 0.01, 0.02, 0.05, 0.2)
+BUDGETS = {0.001: "[20,20,20]", 0.01: "[24,24,24]", 0.02: "[24,24,24]", 0.05: "null", 0.2: "null"}
+"""Share of `TRAINING_BYTES` → crop of each patch: the smallest budget holds one of 20³ voxels."""
 POLICIES = ("reservoir", "organ_balanced", "herding")
 Command = list[str]
 
@@ -77,11 +78,11 @@ def _compute(names: Sequence[str], grids: Mapping[str, Any], folder: Path) -> It
 
 
 def _budgets(names: Sequence[str], grids: Mapping[str, Any], folder: Path) -> Iterator[Command]:
-    sizes = ",".join(str(round(share * TRAINING_BYTES)) for share in BUDGETS)
-    for policy in POLICIES:
-        yield _command(
-            "replay", folder, *_chosen("replay"), f"selection={policy}", f"memory.exemplars={sizes}", _seeds()
-        )
+    policies = "selection=" + ",".join(POLICIES)
+    for share, crop in BUDGETS.items():
+        size = f"memory.exemplars={round(share * TRAINING_BYTES)}"
+        keep = f"strategy.plugins.0.crop={crop}"
+        yield _command("replay", folder, *_chosen("replay"), policies, size, keep, _seeds())
 
 
 def _orders() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
 from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.seeding import generator
 from lifelong_ct.core.units import format_bytes
+from lifelong_ct.data.labels import IGNORE
+from lifelong_ct.data.loading.patches import PAD_HU
 from lifelong_ct.memory.exemplars import Origin, least_bytes
 from lifelong_ct.memory.selection import Description, SelectionPolicy, needs_of
 from lifelong_ct.strategies.describing import Describer
@@ -31,6 +34,8 @@ class Replay(StrategyPlugin):
         window: HU; voxels outside are kept as its bounds. None keeps them as they are.
         precision: HU; voxels are rounded to multiples of it, an RMS error of 0.29 times it. Below the noise that costs
             little and saves most of the bytes, since noise does not compress; 1 keeps every bit.
+        crop: voxels `(D, H, W)` about the middle of a patch that are kept, for budgets that hold few whole ones; replayed,
+            they lie in padding. None keeps the patch.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class Replay(StrategyPlugin):
         offer_every: int = 1,
         window: Sequence[float] | None = None,
         precision: int = 1,
+        crop: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if precision < 1 or (window is not None and not (len(window) == 2 and window[0] < window[1])):
@@ -59,16 +65,24 @@ class Replay(StrategyPlugin):
         self.exemplars_per_batch = exemplars_per_batch
         self.offer_every = offer_every
         self.window, self.precision = window, precision
+        self.crop = None if crop is None else tuple(crop)
 
     def bind(self, context: StrategyContext) -> None:
         super().bind(context)
-        least = least_bytes(context.patch)
+        kept = self.crop or context.patch
+        if len(kept) != 3 or not all(0 < n <= size for n, size in zip(kept, context.patch)):
+            raise LifelongCTError(
+                f"crop={list(kept)} of a patch of {list(context.patch)}",
+                "strategy.plugins.crop",
+                "write three whole numbers from 1 to the patch's, or null",
+            )
+        least = least_bytes(kept)
         if 0 < context.exemplar_bytes < least:
             raise LimitExceeded(
                 f"replay needs at least {least} bytes, one patch without any structure; "
                 f"the limit is {format_bytes(context.exemplar_bytes)}",
                 "memory.exemplars",
-                f"raise it to many times {least}, or use strategy=naive",
+                f"raise it to many times {least}, keep a crop of each patch, or use strategy=naive",
             )
         self.memory = context.exemplars(self.selection)
         self.describer = Describer(self.selection, context.label_space)
@@ -97,7 +111,12 @@ class Replay(StrategyPlugin):
         due = strategy.clock.train_iterations % self.offer_every == 0
         if due and self.memory.allows(hospital, ("x", "y")):
             x, y = (each.cpu() for each in strategy.mbatch[:2])
-            self._new = coarse(x, self.window, self.precision), y, self.context.origins(strategy)
+            origins = self.context.origins(strategy)
+            if self.crop:
+                low, middle = centred(x.shape[2:], self.crop)
+                x, y = x[middle], y[middle]
+                origins = [moved(origin, low) for origin in origins]
+            self._new = coarse(x, self.window, self.precision), y, origins
             self.describer.watch(strategy.model)
 
     def append(self, strategy: Any, past: dict[str, torch.Tensor]) -> None:
@@ -105,8 +124,11 @@ class Replay(StrategyPlugin):
         if past:
             x, y = strategy.mbatch[0], strategy.mbatch[1]
             wide = max(y.dtype, past["y"].dtype, key=lambda dtype: dtype.itemsize)
-            strategy.mbatch[0] = torch.cat([x, past["x"].to(x)])
-            strategy.mbatch[1] = torch.cat([y.to(wide), past["y"].to(y.device, wide)])
+            old_x, old_y = past["x"].to(x), past["y"].to(y.device, wide)
+            if old_x.shape[2:] != x.shape[2:]:
+                old_x, old_y = padded(old_x, x.shape[2:], PAD_HU), padded(old_y, x.shape[2:], IGNORE)
+            strategy.mbatch[0] = torch.cat([x, old_x])
+            strategy.mbatch[1] = torch.cat([y.to(wide), old_y])
 
     def offer(self, said: Sequence[Description]) -> None:
         """Offers what was taken, if anything was, with a description of each."""
@@ -126,6 +148,27 @@ class Replay(StrategyPlugin):
 
     def held_bytes(self) -> dict[str, int]:
         return self.memory.held_bytes()
+
+
+def centred(size: Sequence[int], crop: Sequence[int]) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+    """Where a crop about the middle begins, and its slices of `[B,C,D,H,W]`."""
+    low = tuple((n - m) // 2 for n, m in zip(size, crop, strict=True))
+    return low, (slice(None), slice(None), *(slice(a, a + m) for a, m in zip(low, crop, strict=True)))
+
+
+def padded(crops: torch.Tensor, size: Sequence[int], value: int) -> torch.Tensor:
+    """Crops `[B,C,d,h,w]` about the middle of patches `[B,C,D,H,W]` of one value."""
+    whole = crops.new_full((*crops.shape[:2], *size), value)
+    whole[centred(size, crops.shape[2:])[1]] = crops
+    return whole
+
+
+def moved(origin: Origin, by: Sequence[int]) -> Origin:
+    """The origin of what begins so many voxels further."""
+    if origin.corner is None:
+        return origin
+    d, h, w = (at + n for at, n in zip(origin.corner, by, strict=True))
+    return replace(origin, corner=(d, h, w))
 
 
 def coarse(x: torch.Tensor, window: Sequence[float] | None, precision: int) -> torch.Tensor:
