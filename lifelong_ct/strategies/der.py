@@ -27,10 +27,11 @@ class DER(Replay):
 
     Buzzega et al., "Dark Experience for General Continual Learning", NeurIPS 2020 (arXiv 2004.07211): to the loss of the
     new batch DER adds α E ‖z - h(x)‖² over the memory (eq. 6), DER++ moreover β E ℓ(y, h(x)) (eq. 7), here of the same
-    draw, as in Avalanche. ‖·‖² is the mean over voxels and channels, so that neither weighs, and y keeps the annotation
-    protocol that it came with. A patch is offered as the training step saw it, augmented, with the logits of that very
-    forward pass (its voxels are then rounded to `precision`), and replayed as it is stored. Only exemplars of earlier
-    hospitals are replayed, as in `Replay`, where the authors replay all.
+    draw, as in Avalanche. ‖·‖² is the mean over voxels and channels, so that neither weighs (over channels in the
+    authors' code as well, to which their α belongs), and y keeps the annotation protocol that it came with. A patch is
+    offered as the training step saw it, augmented, with the logits of that very forward pass (its voxels are then
+    rounded to `precision`), and replayed as it is stored. Only exemplars of earlier hospitals are replayed, as in
+    `Replay`, where the authors replay all.
 
     Of the logits `[C,D,H,W]` the mean over the channels of each voxel is taken off, which no softmax sees; then the mean
     over blocks of `stride`³ voxels is kept, rounded to sixteenths, as float16, compressed, in the budget of the patch. The

@@ -29,11 +29,11 @@ _MANTISSA = 10
 class LatentReplay(StrategyPlugin):
     """Replays features of earlier hospitals, which enter the network where they left it.
 
-    Pellegrini et al., "Latent Replay for Real-Time Continual Learning", IROS 2020 (arXiv 1912.01100), section III: after
-    an experience activations of some of its patches are kept; later they are laid behind those of the new batch at the
-    same layer, and the layers below it, which would make them out of date, are frozen from the second experience on
-    (their learning rate 0; so are running statistics). The loss is that of the new batch plus λ times that of the
-    replayed one; the paper's union of both is λ = replayed / new patches, but for the scale.
+    Pellegrini et al., "Latent Replay for Real-Time Continual Learning", IROS 2020 (arXiv 1912.01100), section III:
+    after an experience activations of some of its patches are kept; later they are laid behind those of the new batch
+    at the same layer, and the layers below it, which would make them out of date, are frozen from the second experience
+    on (their learning rate 0; running statistics too, which the paper lets adapt). The loss is that of the new batch
+    plus λ times that of the replayed one; the paper's union of both is λ = replayed / new patches, but for the scale.
 
     The layer is a cut (`find_cut`): all feature maps that the rest of the network needs. In a U-Net those are the bottom
     and what each skip connection carries, so the decoder and the head go on learning, and the encoder is frozen. With the

@@ -13,7 +13,7 @@ from lifelong_ct.strategies.teacher import TeacherPlugin
 class LwF(TeacherPlugin):
     """Keeps the answers of the old model on the new hospital's patches.
 
-    Li & Hoiem, "Learning without Forgetting", TPAMI 2018 (arXiv 1606.09282), eq. 2-3: cross-entropy between
+    Li & Hoiem, "Learning without Forgetting", TPAMI 2018 (arXiv 1606.09282), eq. 2-4: cross-entropy between
     the softened outputs of the old and the new model over the old channels, here the Kullback-Leibler
     divergence (equal up to a constant), times T² (Hinton et al., arXiv 1503.02531), and the mean over
     voxels instead of a sum, so that its weight does not depend on the patch size. The teacher is frozen

@@ -17,8 +17,8 @@ from lifelong_ct.strategies.sensitivity import magnitudes, mean_over_patches
 class MAS(QuadraticPenalty):
     """Holds weights near their old values, the more the output depends on them; needs no labels.
 
-    Aljundi et al., "Memory Aware Synapses", ECCV 2018 (arXiv 1711.09601): penalty λ Σ Ω (θ - θ*)² (eq. 4), Ω the
-    mean over patches of |∂ ‖F(x)‖² / ∂θ| (eq. 2-3 with the squared norm of section 4.1). ‖F(x)‖² is the mean over
+    Aljundi et al., "Memory Aware Synapses", ECCV 2018 (arXiv 1711.09601): penalty λ Σ Ω (θ - θ*)² (eq. 3), Ω the
+    mean over patches of |∂ ‖F(x)‖² / ∂θ| (eq. 2 with the squared norm of section 4.1). ‖F(x)‖² is the mean over
     the voxels of a patch, without padding, of the squared norm of a voxel's logits, so that Ω does not depend on
     the patch size. Importances of experiences are summed, as in the authors' code. Bytes: two copies of the
     parameters, whatever the number of hospitals.

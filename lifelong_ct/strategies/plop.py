@@ -29,8 +29,8 @@ class PLOP(TeacherPlugin):
     - Local POD (section 3.2): 1/L Σ_l ‖Ψ(f_l) - Ψ(f_l of the old model)‖², with Ψ the strips along the three axes of
       the windows of each scale, of squared features as in the authors' code. A scale s has windows of an s-th of
       the training patch. Divided by ‖Ψ(f_l of the old model)‖², so that neither patch size nor channels nor the
-      scale of a layer weighs; so the paper's λ (0.01 of a norm of sums) does not carry over. Times the authors'
-      √(channels / new channels) where the head has grown.
+      scale of a layer weighs; so the authors' λ (0.01 of a norm, not of its square) does not carry over. Times their
+      √(channels / new channels) where the head has grown. The logits, which they distil too, are left alone.
     - pseudo-labels (section 3.3): where nothing certain was annotated, the old model's likeliest channel c counts if
       its entropy, over log of its channels, is below the median of the voxels that it calls c, or below `certain`.
       Unlike the paper's, a voxel that is not certain keeps its marginal loss instead of being ignored, so the
@@ -43,7 +43,8 @@ class PLOP(TeacherPlugin):
     Args:
         pod_lambda: weight of Local POD.
         scales: windows per axis of a training patch.
-        certain: least threshold of the entropy, 0 to 1.
+        certain: least threshold of the entropy, 0 to 1. The authors' is 0.001 of an entropy that their code divides
+            by the channels and their log once more.
         patches: patches of the new experience from which the medians are found.
         layers: names of the modules that are distilled; None for the default: the last convolution or normalisation
             before each change of resolution.

@@ -23,12 +23,12 @@ class RWalk(QuadraticPenalty):
     Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018 (arXiv 1801.10112):
 
     - F ← α g² + (1 - α) F each optimizer step (eq. 6), over the experiences; g is the gradient of the task's loss
-      over the step's patches, which training has at hand, as in the authors' code.
-    - a score s += max(0, ΔL) / (½ F Δθ² + ε) for each window of `window` steps (eq. 7-8), ΔL the path integral of
+      over the step's patches, which training has at hand, as in the authors' code (where F takes a window's mean g²).
+    - a score s += max(0, ΔL) / (½ F Δθ² + ε) for each window of `window` steps (eq. 7), ΔL the path integral of
       the loss (see `LossPath`) and Δθ the way of the window; F is that of its end. What is left when an experience
       ends is a window too.
     - s ← ½ (s + s_new) after each experience but the first, where s = s_new.
-    - penalty λ Σ (F + s) (θ - θ*)² (eq. 9), F and s each divided by its largest value, so that they weigh alike.
+    - penalty λ Σ (F + s) (θ - θ*)² (eq. 8), F and s each divided by its largest value, so that they weigh alike.
 
     It reads no patch again, so one pass over the data serves it. A row that the head grew has F and s from 0. Bytes:
     Ω = F + s, θ*, F and s, and five copies more while it trains, whatever the number of hospitals.
