@@ -30,8 +30,8 @@ SEEDS = (0, 1, 2)
 STEPS = 120
 TRAINING_BYTES = 3_875_475
 """Of the training volumes, compressed: `lifelong-ct ingest --config-dir experiments/methods/conf stream=methods`."""
-BUDGETS = {0.001: "[20,20,20]", 0.01: "[24,24,24]", 0.02: "[24,24,24]", 0.05: "null", 0.2: "null"}
-"""Share of `TRAINING_BYTES` → crop of each patch: the smallest budget holds one of 20³ voxels."""
+BUDGETS = {0.001: "[16,16,16]", 0.01: "[24,24,24]", 0.02: "[24,24,24]", 0.05: "null", 0.2: "null"}
+"""Share of `TRAINING_BYTES` → crop of each patch: the smallest budget holds one or two of 16³ voxels."""
 POLICIES = ("reservoir", "organ_balanced", "herding")
 Command = list[str]
 

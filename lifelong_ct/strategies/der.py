@@ -26,7 +26,7 @@ class DER(Replay):
     """Replays patches of earlier hospitals with the logits that the model gave when it learnt from them.
 
     Buzzega et al., "Dark Experience for General Continual Learning", NeurIPS 2020 (arXiv 2004.07211): to the loss of the
-    new batch DER adds α E ‖z - h(x)‖² over the memory (eq. 6), DER++ moreover β E ℓ(y, h(x)) (eq. 7), here of the same
+    new batch DER adds α E ‖z - h(x)‖² over the memory, DER++ moreover β E ℓ(y, h(x)) (section 3), here of the same
     draw, as in Avalanche. ‖·‖² is the mean over voxels and channels, so that neither weighs (over channels in the
     authors' code as well, to which their α belongs), and y keeps the annotation protocol that it came with. A patch is
     offered as the training step saw it, augmented, with the logits of that very forward pass (its voxels are then

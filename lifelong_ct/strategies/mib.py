@@ -18,10 +18,10 @@ class MiB(TeacherPlugin):
     Cermelli et al., "Modeling the Background for Incremental Learning in Semantic Segmentation", CVPR 2020 (arXiv
     2002.00718). Its three parts:
 
-    - unbiased cross-entropy, eq. 2-3: the probability of background becomes that of background or any old organ.
+    - unbiased cross-entropy, section 3.2: the probability of background becomes that of background or any old organ.
       That is the cross-entropy of `PartialDiceCE` (`loss=dice_ce`) where a hospital annotates the new organs only, and
       its generalisation where it annotates others, so nothing is added here. With `loss=background` this part is off.
-    - unbiased distillation, eq. 5-6: -1/|I| Σ_i Σ_c q_old(i, c) log q̂(i, c), where q̂ of background is the summed
+    - unbiased distillation, likewise: -1/|I| Σ_i Σ_c q_old(i, c) log q̂(i, c), where q̂ of background is the summed
       probability of background and the new organs. Divided by the number of old channels as in the authors' code,
       to which their λ belongs. A new organ inside an old one (a tumour of the liver) is summed into that.
     - initialisation of the new rows, eq. 8-9: the weights of background and its bias - log(1 + number of new organs),
