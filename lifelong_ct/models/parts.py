@@ -196,9 +196,10 @@ class PartedModel(nn.Module):
     def _describe(self, x: Tensor) -> Tensor:
         normalise, convolution, weight, bias = self.eye()
         seen = normalise(x)
-        given = {"weight": weight.float(), **({} if bias is None else {"bias": bias.float()})}
-        with torch.no_grad():
-            return described(torch.func.functional_call(convolution, given, (seen,)))
+        with torch.no_grad():  # not by calling it, which would answer as the part that learns
+            return described(
+                convolution._conv_forward(seen, weight.float(), None if bias is None else bias.float())
+            )
 
     # --- state ------------------------------------------------------------------------------------------
 
