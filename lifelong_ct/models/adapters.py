@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.models.parts import PartedModel
+from lifelong_ct.models.parts import Learnt, PartedModel
 from lifelong_ct.models.routing import first_convolution
 from lifelong_ct.models.segmentation import GrowingHead, SegmentationModel
 from lifelong_ct.models.swapped import tensor_bytes
@@ -129,13 +129,13 @@ class AdaptedModel(PartedModel):
         more: Tensor = own.layers[layer](x)
         return more
 
-    def add(self, width: int, fresh: nn.Module) -> None:
+    def add(self, width: int, fresh: Callable[[], nn.Module]) -> None:
         if not self.learnt:
             self.network.grow(width)
             return
         self.parts.append(self._part(width))
 
-    def begin(self, learnt: Any, fresh: nn.Module) -> None:
+    def begin(self, learnt: Learnt, fresh: Callable[[], nn.Module]) -> None:
         super().begin(learnt, fresh)
         if len(self.learnt) == 1:
             return
@@ -154,6 +154,12 @@ class AdaptedModel(PartedModel):
 
     def grown_bytes(self) -> int:
         return sum(tensor_bytes(m) for m in (*self.parts, *([self.router] if self.router else [])))
+
+    def coming_bytes(self, width: int) -> int:
+        if not self.learnt:
+            return self.grown_bytes()
+        with torch.device("meta"):
+            return self.grown_bytes() + tensor_bytes(self._made(width))
 
     def eye(self) -> tuple[nn.Module, nn.Conv3d, Tensor, Tensor | None]:
         convolution = self.network.get_submodule(self._eye)
@@ -179,9 +185,11 @@ class AdaptedModel(PartedModel):
         return self.network(x)
 
     def _part(self, width: int) -> Adapters:
+        return self._made(width).to(next(self.network.parameters()).device)
+
+    def _made(self, width: int) -> Adapters:
         head = GrowingHead(self.network.head.weight.shape[1], width)
-        made = Adapters(self.network.backbone, head, self.rank, self.alpha)
-        return made.to(next(self.network.parameters()).device)
+        return Adapters(self.network.backbone, head, self.rank, self.alpha)
 
 
 class _Beside:

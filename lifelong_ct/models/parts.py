@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -66,8 +66,8 @@ class PartedModel(nn.Module):
         """Logits of one part `[B,c,D,H,W]`, c its own channels."""
         raise NotImplementedError
 
-    def add(self, width: int, fresh: nn.Module) -> None:
-        """Makes a part whose head has `width` channels; `fresh` is a network as at the start of the run."""
+    def add(self, width: int, fresh: Callable[[], nn.Module]) -> None:
+        """Makes a part whose head has `width` channels; `fresh` builds a network as at the start of the run."""
         raise NotImplementedError
 
     def freeze(self) -> None:
@@ -76,6 +76,10 @@ class PartedModel(nn.Module):
 
     def grown_bytes(self) -> int:
         """Bytes beyond those of a network that does not grow."""
+        raise NotImplementedError
+
+    def coming_bytes(self, width: int) -> int:
+        """What `grown_bytes` will be once a part is added whose head has `width` channels; nothing is allocated."""
         raise NotImplementedError
 
     def eye(self) -> tuple[nn.Module, nn.Conv3d, Tensor, Tensor | None]:
@@ -93,8 +97,13 @@ class PartedModel(nn.Module):
         grown, self.width = width > self.width, width
         return grown
 
-    def begin(self, learnt: Learnt, fresh: nn.Module) -> None:
-        """The next experience: a new part learns."""
+    def begin(self, learnt: Learnt, fresh: Callable[[], nn.Module]) -> None:
+        """The next experience: a new part learns.
+
+        Args:
+            learnt: what it will know.
+            fresh: builds a network as at the start of the run; called only by parts that are made of one.
+        """
         self.add(len(learnt.channels), fresh)
         self.learnt.append(learnt)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -109,10 +109,11 @@ class SwappedModel(PartedModel):
                 self._lend(before)
         return logits
 
-    def add(self, width: int, fresh: nn.Module) -> None:
+    def add(self, width: int, fresh: Callable[[], nn.Module]) -> None:
         self._lend({})
-        fresh.grow(width)  # type: ignore[operator]
-        found = {**dict(fresh.named_parameters()), **dict(fresh.named_buffers())}
+        network = fresh()
+        network.grow(width)  # type: ignore[operator]
+        found = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         if self.learnt:
             self._freeze_shared()
             self.parts.append(self._part(found))
@@ -125,7 +126,10 @@ class SwappedModel(PartedModel):
         self._of(-1).zero_grad(set_to_none=True)
 
     def grown_bytes(self) -> int:
-        held = [*list(self.parts)[:-1], *([self.router] if self.router else [])]
+        return self.coming_bytes(0) - (tensor_bytes(self.parts[-1]) if self.learnt else 0)
+
+    def coming_bytes(self, width: int) -> int:
+        held = [*(self.parts if self.learnt else []), *([self.router] if self.router else [])]
         return sum(tensor_bytes(module) for module in held)
 
     def eye(self) -> tuple[nn.Module, nn.Conv3d, Tensor, Tensor | None]:

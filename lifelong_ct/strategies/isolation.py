@@ -9,6 +9,7 @@ import torch
 
 from lifelong_ct.avalanche_bridge.plugin import Arrival, StrategyPlugin
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.memory.selection.arguments import whole
 from lifelong_ct.models.parts import Learnt, PartedModel
 from lifelong_ct.models.routing import first_convolution
 
@@ -28,11 +29,8 @@ class Isolation(StrategyPlugin):
 
     def __init__(self, router_cases: int = 16) -> None:
         super().__init__()
-        if isinstance(router_cases, bool) or not isinstance(router_cases, int) or router_cases < 1:
-            raise LifelongCTError(
-                f"router_cases={router_cases}", "strategy.plugins", "write a whole number from 1"
-            )
-        self.router_cases, self._held = router_cases, 0
+        self.router_cases = whole(router_cases, "strategy.plugins.router_cases", 1)
+        self._held = 0
 
     def shape(self, model: Any) -> PartedModel:
         """The model with its parts."""
@@ -67,12 +65,12 @@ class Isolation(StrategyPlugin):
         arrival = self._arrival(strategy.clock.train_exp_counter)
         space = self.context.label_space
         own = [c for organ in arrival.organs if (c := space.channel(organ)) is not None]
-        with torch.random.fork_rng(devices=[]):  # the draws go on as without it
-            fresh = self.context.new_model()
+        learnt = Learnt(arrival.hospital, (0, *sorted(own)))
+        self._admit(strategy.model.coming_bytes(len(learnt.channels)))
         strategy.model.grow(space.width)
-        strategy.model.begin(Learnt(arrival.hospital, (0, *sorted(own))), fresh)
+        strategy.model.begin(learnt, lambda: self._fresh(strategy.device))
         strategy.model.to(strategy.device)
-        self._admit(strategy.model)
+        self._account(strategy.model.grown_bytes())
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The part stays as it is from here on; the optimizer forgets it."""
@@ -80,7 +78,7 @@ class Isolation(StrategyPlugin):
         if strategy.model.routes:
             strategy.model.watch(strategy.whole_cases(self.router_cases))
         strategy.renew_optimizer()
-        self._admit(strategy.model)
+        self._account(strategy.model.grown_bytes())
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         """Of the parts beyond the first; the rest is in the plan of any network."""
@@ -100,19 +98,26 @@ class Isolation(StrategyPlugin):
         return {"held": self._held}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._held = int(state["held"])
-        self._account()
+        self._account(int(state["held"]))
 
     def _arrival(self, number: int) -> Arrival:
         if number < len(self.context.arrivals):
             return self.context.arrivals[number]
         return Arrival(self.context.hospitals[number], tuple(self.context.label_space.channels))
 
-    def _admit(self, model: PartedModel) -> None:
-        self._held = model.grown_bytes()
-        self._account()
+    def _fresh(self, device: torch.device) -> Any:
+        """A network as at the start of the run; the draws go on as without it."""
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            return self.context.new_model()
 
-    def _account(self) -> None:
-        owner = f"{type(self).__name__} {self.title}"
-        self.context.ledger.admit("gpu", owner, self._held)
-        self.context.ledger.use("gpu", owner, self._held)
+    def _admit(self, nbytes: int) -> None:
+        self.context.ledger.admit("gpu", self._owner, nbytes)
+
+    def _account(self, nbytes: int) -> None:
+        self._admit(nbytes)
+        self._held = nbytes
+        self.context.ledger.use("gpu", self._owner, nbytes)
+
+    @property
+    def _owner(self) -> str:
+        return f"{type(self).__name__} {self.title}"

@@ -78,7 +78,7 @@ def test_a_part_learns_what_the_plain_network_learns(network: SegmentationModel,
     made.grow(len(KNOWS))
     stored = len(made.state_dict())
     torch.manual_seed(1)
-    made.begin(Learnt("a", KNOWS), copy.deepcopy(alone))
+    made.begin(Learnt("a", KNOWS), lambda: copy.deepcopy(alone))
     made.train()(x).square().mean().backward()
     assert len(made.state_dict()) == stored, "what the network computes with is not stored twice"
     found = gradients(made.newest().named_parameters()) | gradients(made.network.named_parameters())
@@ -94,7 +94,7 @@ def test_adapters_learn_what_the_sum_of_kernels_learns(network: SegmentationMode
     made.grow(len(KNOWS))
     for name in "ab":
         made.freeze()
-        made.begin(Learnt(name, KNOWS), network)
+        made.begin(Learnt(name, KNOWS), lambda: network)
     own = made.double().parts[1]
     for layer in own.layers:
         nn.init.normal_(layer.up.weight, std=0.1)
@@ -134,7 +134,7 @@ def test_an_answer_in_between_does_not_disturb_the_backward_pass(kind: str) -> N
         made.freeze()
         made.grow(3)
         torch.manual_seed(2)
-        made.begin(Learnt(name, KNOWS), SegmentationModel(Recomputing(), 4))
+        made.begin(Learnt(name, KNOWS), lambda: SegmentationModel(Recomputing(), 4))
     found = []
     for between in (False, True):
         made.zero_grad()
@@ -154,7 +154,7 @@ def test_a_copy_answers_with_its_own_adapters() -> None:
     made = AdaptedModel(SegmentationModel(nn.Conv3d(1, 4, 1), 4), 1, 1.0)
     for name in "ab":
         made.grow(2)
-        made.begin(Learnt(name, (0, 1)), made.network)
+        made.begin(Learnt(name, (0, 1)), lambda: made.network)
     x = torch.randint(-300, 300, (1, 1, 4, 4, 4), dtype=torch.int16)
     other = copy.deepcopy(made)
     before = made(x)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from isolated import ORGANS, learn, world
@@ -7,6 +9,7 @@ from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.strategies.independent import Independent
 from lifelong_ct.strategies.isolation import Isolation
+from lifelong_ct.strategies.lora import LoRA
 from lifelong_ct.strategies.lwf import LwF
 
 X = torch.randint(-300, 300, (1, 1, 8, 8, 8), dtype=torch.int16)
@@ -58,11 +61,33 @@ def test_bytes_follow_the_formula(count: int) -> None:
     assert ledger.held("gpu") == ledger.peak_used("gpu") == plugin.held_bytes()["gpu"]
 
 
-def test_growth_is_refused_where_the_limit_is_passed() -> None:
-    made = world(Independent(), bind={"ledger": Ledger({"gpu": 1000})})
+@pytest.mark.parametrize("plugin", [Independent, LoRA])
+def test_growth_is_refused_before_anything_is_built_where_the_limit_is_passed(plugin: Any) -> None:
+    built = []
+    made = world(
+        plugin(), bind={"ledger": Ledger({"gpu": 800}), "new_model": lambda: built.append(1) or model()}
+    )
     made.learn(0)
-    with pytest.raises(LimitExceeded, match="Independent networks"):
+    before, structure = made.weights(), made.learner.model.structure()
+    built.clear()
+    with pytest.raises(LimitExceeded, match=f"{plugin.__name__} (networks|adapters)"):
         made.learn(1)
+    assert not built
+    assert made.learner.model.structure() == structure
+    assert before.keys() == made.weights().keys()
+
+
+def test_a_fresh_network_leaves_the_draws_of_the_runs_device_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network is seeded on every device (`torch.manual_seed`)."""
+    forked = []
+    plugin, fork = Independent(), torch.random.fork_rng
+    world(plugin)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: forked.append(devices) or fork(devices=[]))
+    for device in ("cpu", "cuda:1"):
+        state = torch.get_rng_state()
+        plugin._fresh(torch.device(device))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert forked == [[], [torch.device("cuda:1")]]
 
 
 @pytest.mark.parametrize("done", [1, 2])
@@ -98,5 +123,6 @@ def test_cases_that_are_closed_cannot_be_looked_at_and_this_is_told_before_it_tr
 def test_it_is_used_alone_and_counts_cases() -> None:
     with pytest.raises(LifelongCTError, match="Independent cannot be combined with LwF"):
         Independent().check_others([LwF(1.0)])
-    with pytest.raises(LifelongCTError, match="router_cases"):
-        Isolation(router_cases=0)
+    for wrong in (0, 1.5, True, "16"):
+        with pytest.raises(LifelongCTError, match="router_cases"):
+            Isolation(router_cases=wrong)  # type: ignore[arg-type]

@@ -86,7 +86,7 @@ def test_going_on_from_a_state_is_the_same(done: int) -> None:
     assert all(torch.equal(v, half.weights()[n]) for n, v in whole.weights().items())
 
 
-@pytest.mark.parametrize("wrong", [{"rank": 0}, {"rank": 1.5}, {"alpha": 0}])
+@pytest.mark.parametrize("wrong", [{"rank": 0}, {"rank": 1.5}, {"rank": True}, {"alpha": 0}])
 def test_wrong_arguments_are_told(wrong: dict) -> None:
     with pytest.raises(LifelongCTError, match=r"rank|alpha"):
         LoRA(**wrong)
