@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,15 +25,17 @@ class Learnt:
     Attributes:
         hospital: that it was learnt at.
         channels: of the model's head that its own channels are, background (0) first.
+        routed: whether the router may know the hospital.
     """
 
     hospital: str
     channels: tuple[int, ...]
+    routed: bool = True
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Learnt:
         """Of JSON values."""
-        return cls(str(state["hospital"]), tuple(int(c) for c in state["channels"]))
+        return cls(str(state["hospital"]), tuple(map(int, state["channels"])), state.get("routed", True))
 
 
 class PartedModel(nn.Module):
@@ -130,7 +133,7 @@ class PartedModel(nn.Module):
     # --- cases ------------------------------------------------------------------------------------------
 
     def route(self, image: Tensor, hospital: str | None = None) -> tuple[int, ...]:
-        """Numbers of the parts, the one for this case first.
+        """Numbers of the parts, the one for this case first, those of hospitals that the router does not know last.
 
         Args:
             image: int16 or float `[C,D,H,W]` in HU.
@@ -143,8 +146,8 @@ class PartedModel(nn.Module):
         device = self.router.mean.device
         views = (image[(slice(None), *box)][None].to(device) for box in tiles(image.shape[1:]))
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            away = self.router.distances(stacked(map(self._describe, views)))
-        away += [float("inf")] * (len(newest) - len(away))
+            known = iter(self.router.distances(stacked(map(self._describe, views))))
+        away = [next(known, math.inf) if each.routed else math.inf for each in self.learnt]
         told = [self.learnt[part].hospital == hospital for part in range(len(newest))]
         return tuple(sorted(newest, key=lambda part: (not told[part], away[part])))
 

@@ -19,7 +19,8 @@ class Isolation(StrategyPlugin):
     experience annotates, earlier ones stay to the bit.
 
     At the end of an experience the router learns the hospital from whole training cases. What is kept of a hospital
-    are weights and an aggregate over its cases, no voxels: that is allowed with `sharing: forbid`.
+    are weights and an aggregate over features of its cases, no voxels; of one with `sharing: forbid` the weights alone:
+    the router does not know it, and its part is asked last.
 
     Args:
         router_cases: training cases of each experience that the router looks at, at most.
@@ -65,7 +66,8 @@ class Isolation(StrategyPlugin):
         arrival = self._arrival(strategy.clock.train_exp_counter)
         space = self.context.label_space
         own = [c for organ in arrival.organs if (c := space.channel(organ)) is not None]
-        learnt = Learnt(arrival.hospital, (0, *sorted(own)))
+        routed = self._shares(strategy.clock.train_exp_counter)
+        learnt = Learnt(arrival.hospital, (0, *sorted(own)), routed)
         self._admit(strategy.model.coming_bytes(len(learnt.channels)))
         strategy.model.grow(space.width)
         strategy.model.begin(learnt, lambda: self._fresh(strategy.device))
@@ -75,7 +77,7 @@ class Isolation(StrategyPlugin):
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The part stays as it is from here on; the optimizer forgets it."""
         strategy.model.freeze()
-        if strategy.model.routes:
+        if strategy.model.routes and strategy.model.learnt[-1].routed:
             strategy.model.watch(strategy.whole_cases(self.router_cases))
         strategy.renew_optimizer()
         self._account(strategy.model.grown_bytes())
@@ -88,7 +90,8 @@ class Isolation(StrategyPlugin):
     def router_bytes(self) -> int:
         """Bytes of the router after the last experience."""
         features = 2 * first_convolution(self.context.new_model())[1].out_channels
-        return 8 * (len(self.context.hospitals) * (features + 1) + features**2)
+        known = sum(map(self._shares, range(len(self.context.hospitals))))
+        return 8 * (known * features + features**2) if known else 0
 
     def held_bytes(self) -> dict[str, int]:
         return {"gpu": self._held}
@@ -104,6 +107,10 @@ class Isolation(StrategyPlugin):
         if number < len(self.context.arrivals):
             return self.context.arrivals[number]
         return Arrival(self.context.hospitals[number], tuple(self.context.label_space.channels))
+
+    def _shares(self, number: int) -> bool:
+        """Whether an experience allows that statistics of its features are kept."""
+        return self.context.sharing.get(self.context.hospitals[number], "forbid") != "forbid"
 
     def _fresh(self, device: torch.device) -> Any:
         """A network as at the start of the run; the draws go on as without it."""

@@ -7,6 +7,7 @@ from tiny import World, model
 
 from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.models.restoring import fitted
 from lifelong_ct.strategies.independent import Independent
 from lifelong_ct.strategies.isolation import Isolation
 from lifelong_ct.strategies.lora import LoRA
@@ -54,7 +55,7 @@ def test_bytes_follow_the_formula(count: int) -> None:
     plain = model()
     plain.grow(3)
     network = sum(4 * t.numel() for t in plain.state_dict().values())
-    router = 8 * (count * 9 + 64)
+    router = 8 * (count * 8 + 64)
     real = sum(t.numel() * t.element_size() for t in made.learner.model.state_dict().values())
     assert real == count * network + router
     assert plugin.held_bytes() == {"gpu": (count - 1) * network + router} == plugin.declared_bytes(network)
@@ -75,6 +76,36 @@ def test_growth_is_refused_before_anything_is_built_where_the_limit_is_passed(pl
     assert not built
     assert made.learner.model.structure() == structure
     assert before.keys() == made.weights().keys()
+
+
+def test_of_a_hospital_that_forbids_it_the_router_learns_nothing_and_its_part_stays() -> None:
+    plugin, sharing = Independent(), {"first": "features", "second": "forbid", "third": "patches"}
+    arrivals = [("first", ("liver",)), ("second", ORGANS), ("third", ("liver",))]
+    made = world(plugin, *arrivals, bind={"sharing": sharing})
+    learn(made, 1)
+    before = {name: value.clone() for name, value in made.learner.model.router.state_dict().items()}
+    made.learn(1)
+    network = made.learner.model
+    assert all(torch.equal(value, before[name]) for name, value in network.router.state_dict().items())
+    made.learn(1)
+    assert network.router.known == 2
+    assert plugin.router_bytes() == 8 * (2 * 8 + 64)
+    for hospital in (None, "first", "third"):
+        assert network.route(X[0], hospital)[-1] == 1
+    assert set(network.owners(network.route(X[0]))) == {network.route(X[0])[0], 1}, "its organ is asked of it"
+    assert network.route(X[0], "second")[0] == 1
+    again = fitted(model(), network.structure(), network.state_dict())
+    again.load_state_dict(network.state_dict())
+    assert again.route(X[0]) == network.route(X[0])
+
+
+def test_where_every_hospital_forbids_it_there_is_no_router() -> None:
+    plugin = Independent()
+    made = world(plugin, bind={"sharing": {"first": "forbid"}})  # who is not named shares nothing
+    learn(made, 2)
+    assert made.learner.model.router is None
+    assert plugin.router_bytes() == 0
+    assert made.learner.model.route(X[0]) == (1, 0)
 
 
 def test_a_fresh_network_leaves_the_draws_of_the_runs_device_alone(monkeypatch: pytest.MonkeyPatch) -> None:

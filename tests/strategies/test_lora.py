@@ -62,7 +62,7 @@ def test_bytes_follow_the_formula(count: int) -> None:
     made.space.see(ORGANS)
     learn(made, count)
     part = 4 * (rank * (27 * 1 + 4) + rank * (4 + 4) + 3 * 4 + 3)
-    router = 8 * (count * 9 + 64)
+    router = 8 * (count * 8 + 64)
     plain = model()
     plain.grow(3)
     network = sum(4 * t.numel() for t in plain.state_dict().values())
