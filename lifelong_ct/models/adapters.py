@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.models.parts import PartedModel
+from lifelong_ct.models.parts import Learnt, PartedModel
 from lifelong_ct.models.routing import first_convolution
 from lifelong_ct.models.segmentation import GrowingHead, SegmentationModel
 from lifelong_ct.models.swapped import tensor_bytes
@@ -79,33 +78,16 @@ class Adapters(nn.Module):
 
     def __init__(self, backbone: nn.Module, head: GrowingHead, rank: int, alpha: float) -> None:
         super().__init__()
-        self.names = list(adaptable(backbone))
         self.layers = nn.ModuleList(Adapter(m, rank, alpha) for m in adaptable(backbone).values())
         self.head = head
-
-    @contextmanager
-    def beside(self, backbone: nn.Module) -> Iterator[None]:
-        """Meanwhile the layers of the backbone answer with what the adapters add."""
-
-        def adds(adapter: nn.Module) -> Any:
-            return lambda module, args, output: output + adapter(args[0])
-
-        modules = dict(backbone.named_modules())
-        hooks = [
-            modules[name].register_forward_hook(adds(adapter))
-            for name, adapter in zip(self.names, self.layers, strict=True)
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 class AdaptedModel(PartedModel):
     """The first experience trains the network; every later one trains adapters and a head beside it.
 
-    A later head begins with the rows of the first one, for the organs that this knows.
+    A later head begins with the rows of the first one, for the organs that this knows. The layers of the backbone keep
+    answering with the adapters of the part that answered last: a network that recomputes its blocks in the backward pass
+    (`use_checkpoint`) needs them once more there.
 
     Args:
         network: as at the start of the run.
@@ -126,23 +108,34 @@ class AdaptedModel(PartedModel):
         self.network = network
         self.parts = nn.ModuleList([nn.Identity()])  # the first is the network itself
         self._eye, _ = first_convolution(network)
+        self._answering = 0
+        for i, layer in enumerate(adaptable(network.backbone).values()):
+            layer.register_forward_hook(_Beside(self, i))
 
     def answer(self, part: int, x: Tensor) -> Tensor:
-        own = self.parts[part]
-        if not isinstance(own, Adapters):
-            first: Tensor = self.network(x)
-            return first
-        with own.beside(self.network.backbone):
-            logits: Tensor = own.head(self.network.backbone(self.network.normalise(x)))
+        before, self._answering = self._answering, part
+        try:
+            logits: Tensor = self._logits(self.parts[part], x)
+        finally:
+            if not torch.is_grad_enabled():  # a backward pass that is still to come is another part's
+                self._answering = before
         return logits
 
-    def add(self, width: int, fresh: nn.Module) -> None:
+    def added(self, layer: int, x: Tensor) -> Tensor | None:
+        """What the part that answers adds to the output of an adapted layer for its input; the first adds nothing."""
+        own = self.parts[self._answering]
+        if not isinstance(own, Adapters):
+            return None
+        more: Tensor = own.layers[layer](x)
+        return more
+
+    def add(self, width: int, fresh: Callable[[], nn.Module]) -> None:
         if not self.learnt:
             self.network.grow(width)
             return
         self.parts.append(self._part(width))
 
-    def begin(self, learnt: Any, fresh: nn.Module) -> None:
+    def begin(self, learnt: Learnt, fresh: Callable[[], nn.Module]) -> None:
         super().begin(learnt, fresh)
         if len(self.learnt) == 1:
             return
@@ -162,6 +155,12 @@ class AdaptedModel(PartedModel):
     def grown_bytes(self) -> int:
         return sum(tensor_bytes(m) for m in (*self.parts, *([self.router] if self.router else [])))
 
+    def coming_bytes(self, width: int) -> int:
+        if not self.learnt:
+            return self.grown_bytes()
+        with torch.device("meta"):
+            return self.grown_bytes() + tensor_bytes(self._made(width))
+
     def eye(self) -> tuple[nn.Module, nn.Conv3d, Tensor, Tensor | None]:
         convolution = self.network.get_submodule(self._eye)
         assert isinstance(convolution, nn.Conv3d)
@@ -180,10 +179,28 @@ class AdaptedModel(PartedModel):
             self.parts = nn.ModuleList([nn.Identity(), *map(self._part, widths[1:])])
         super().restore(structure)
 
+    def _logits(self, own: nn.Module, x: Tensor) -> Tensor:
+        if isinstance(own, Adapters):
+            return own.head(self.network.backbone(self.network.normalise(x)))
+        return self.network(x)
+
     def _part(self, width: int) -> Adapters:
+        return self._made(width).to(next(self.network.parameters()).device)
+
+    def _made(self, width: int) -> Adapters:
         head = GrowingHead(self.network.head.weight.shape[1], width)
-        made = Adapters(self.network.backbone, head, self.rank, self.alpha)
-        return made.to(next(self.network.parameters()).device)
+        return Adapters(self.network.backbone, head, self.rank, self.alpha)
+
+
+class _Beside:
+    """A hook that is copied with its model, unlike a function."""
+
+    def __init__(self, model: AdaptedModel, layer: int) -> None:
+        self.model, self.layer = model, layer
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        more = self.model.added(self.layer, args[0])
+        return output if more is None else output + more
 
 
 def _groups(layer: nn.Module) -> int:

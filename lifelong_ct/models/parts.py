@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,15 +25,17 @@ class Learnt:
     Attributes:
         hospital: that it was learnt at.
         channels: of the model's head that its own channels are, background (0) first.
+        routed: whether the router may know the hospital.
     """
 
     hospital: str
     channels: tuple[int, ...]
+    routed: bool = True
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Learnt:
         """Of JSON values."""
-        return cls(str(state["hospital"]), tuple(int(c) for c in state["channels"]))
+        return cls(str(state["hospital"]), tuple(map(int, state["channels"])), state.get("routed", True))
 
 
 class PartedModel(nn.Module):
@@ -66,8 +69,8 @@ class PartedModel(nn.Module):
         """Logits of one part `[B,c,D,H,W]`, c its own channels."""
         raise NotImplementedError
 
-    def add(self, width: int, fresh: nn.Module) -> None:
-        """Makes a part whose head has `width` channels; `fresh` is a network as at the start of the run."""
+    def add(self, width: int, fresh: Callable[[], nn.Module]) -> None:
+        """Makes a part whose head has `width` channels; `fresh` builds a network as at the start of the run."""
         raise NotImplementedError
 
     def freeze(self) -> None:
@@ -76,6 +79,10 @@ class PartedModel(nn.Module):
 
     def grown_bytes(self) -> int:
         """Bytes beyond those of a network that does not grow."""
+        raise NotImplementedError
+
+    def coming_bytes(self, width: int) -> int:
+        """What `grown_bytes` will be once a part is added whose head has `width` channels; nothing is allocated."""
         raise NotImplementedError
 
     def eye(self) -> tuple[nn.Module, nn.Conv3d, Tensor, Tensor | None]:
@@ -93,8 +100,13 @@ class PartedModel(nn.Module):
         grown, self.width = width > self.width, width
         return grown
 
-    def begin(self, learnt: Learnt, fresh: nn.Module) -> None:
-        """The next experience: a new part learns."""
+    def begin(self, learnt: Learnt, fresh: Callable[[], nn.Module]) -> None:
+        """The next experience: a new part learns.
+
+        Args:
+            learnt: what it will know.
+            fresh: builds a network as at the start of the run; called only by parts that are made of one.
+        """
         self.add(len(learnt.channels), fresh)
         self.learnt.append(learnt)
 
@@ -121,7 +133,7 @@ class PartedModel(nn.Module):
     # --- cases ------------------------------------------------------------------------------------------
 
     def route(self, image: Tensor, hospital: str | None = None) -> tuple[int, ...]:
-        """Numbers of the parts, the one for this case first.
+        """Numbers of the parts, the one for this case first, those of hospitals that the router does not know last.
 
         Args:
             image: int16 or float `[C,D,H,W]` in HU.
@@ -134,8 +146,8 @@ class PartedModel(nn.Module):
         device = self.router.mean.device
         views = (image[(slice(None), *box)][None].to(device) for box in tiles(image.shape[1:]))
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            away = self.router.distances(stacked(map(self._describe, views)))
-        away += [float("inf")] * (len(newest) - len(away))
+            known = iter(self.router.distances(stacked(map(self._describe, views))))
+        away = [next(known, math.inf) if each.routed else math.inf for each in self.learnt]
         told = [self.learnt[part].hospital == hospital for part in range(len(newest))]
         return tuple(sorted(newest, key=lambda part: (not told[part], away[part])))
 
@@ -196,9 +208,10 @@ class PartedModel(nn.Module):
     def _describe(self, x: Tensor) -> Tensor:
         normalise, convolution, weight, bias = self.eye()
         seen = normalise(x)
-        given = {"weight": weight.float(), **({} if bias is None else {"bias": bias.float()})}
-        with torch.no_grad():
-            return described(torch.func.functional_call(convolution, given, (seen,)))
+        with torch.no_grad():  # not by calling it, which would answer as the part that learns
+            return described(
+                convolution._conv_forward(seen, weight.float(), None if bias is None else bias.float())
+            )
 
     # --- state ------------------------------------------------------------------------------------------
 

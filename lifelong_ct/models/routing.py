@@ -25,8 +25,9 @@ class Router(nn.Module):
     tiles; such statistics of features tell domains apart (Li et al., arXiv 1603.04779). Σ, of the tiles around the mean
     of their hospital, is the mean over hospitals, with a thousandth of its mean variance on the diagonal.
 
-    What is kept of a hospital is its mean: an aggregate over all tiles of its training cases, no voxels, so hospitals
-    with `sharing: forbid` are routed to as well. Bytes: 8 (n (d + 1) + d²) for n hospitals and d features.
+    What is kept of a hospital is its mean and its share in Σ: aggregates over all tiles of its training cases, no
+    voxels. They are features all the same: who forbids even these is left out (`Learnt.routed`). Bytes: 8 (n d + d²)
+    for n hospitals and d features.
 
     Args:
         features: d, twice the channels of the convolution.
@@ -36,10 +37,8 @@ class Router(nn.Module):
     def __init__(self, features: int, known: int = 0) -> None:
         super().__init__()
         self.mean: Tensor
-        self.tiles: Tensor
         self.spread: Tensor
         self.register_buffer("mean", torch.zeros(known, features, dtype=torch.float64))
-        self.register_buffer("tiles", torch.zeros(known, dtype=torch.float64))
         self.register_buffer("spread", torch.zeros(features, features, dtype=torch.float64))
 
     @property
@@ -55,7 +54,6 @@ class Router(nn.Module):
         spread = (rows - mean).T @ (rows - mean) / len(rows)
         self.spread = (self.spread * self.known + spread) / (self.known + 1)
         self.mean = torch.cat([self.mean, mean])
-        self.tiles = torch.cat([self.tiles, self.tiles.new_tensor([float(len(rows))])])
 
     @torch.no_grad()
     def distances(self, described: Tensor) -> list[float]:

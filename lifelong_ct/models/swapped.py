@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -73,6 +73,9 @@ class Tensors(nn.Module):
 class SwappedModel(PartedModel):
     """Every part has its own values of some tensors of a network; of the others there is one, the first experience's.
 
+    Where gradients are recorded the network keeps the values of the part that answered until it is frozen: one that
+    recomputes its blocks in the backward pass (`use_checkpoint`) needs them once more there.
+
     Args:
         network: as at the start of the run. It loses the tensors that the parts have.
         owned: names of the parameters and buffers of each part, those of the head among them; None for all.
@@ -92,15 +95,25 @@ class SwappedModel(PartedModel):
         self._like = {name: found[name].detach().to("meta") for name in self.owned}
         self.parts = nn.ModuleList([self._part(found)])
         self.network = network
+        self._lent: dict[str, Tensor] = {}
         for name in self.owned:
             _clear(network, name)
 
     def answer(self, part: int, x: Tensor) -> Tensor:
-        return torch.func.functional_call(self.network, self._of(part).values(), (x,))
+        before = self._lent
+        self._lend(self._of(part).values())
+        try:
+            logits: Tensor = self.network(x)
+        finally:
+            if not torch.is_grad_enabled():
+                self._lend(before)
+        return logits
 
-    def add(self, width: int, fresh: nn.Module) -> None:
-        fresh.grow(width)  # type: ignore[operator]
-        found = {**dict(fresh.named_parameters()), **dict(fresh.named_buffers())}
+    def add(self, width: int, fresh: Callable[[], nn.Module]) -> None:
+        self._lend({})
+        network = fresh()
+        network.grow(width)  # type: ignore[operator]
+        found = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         if self.learnt:
             self._freeze_shared()
             self.parts.append(self._part(found))
@@ -108,11 +121,15 @@ class SwappedModel(PartedModel):
             self.parts[0] = self._part(found)
 
     def freeze(self) -> None:
+        self._lend({})
         self._of(-1).requires_grad_(False)
         self._of(-1).zero_grad(set_to_none=True)
 
     def grown_bytes(self) -> int:
-        held = [*list(self.parts)[:-1], *([self.router] if self.router else [])]
+        return self.coming_bytes(0) - (tensor_bytes(self.parts[-1]) if self.learnt else 0)
+
+    def coming_bytes(self, width: int) -> int:
+        held = [*(self.parts if self.learnt else []), *([self.router] if self.router else [])]
         return sum(tensor_bytes(module) for module in held)
 
     def eye(self) -> tuple[nn.Module, nn.Conv3d, Tensor, Tensor | None]:
@@ -133,6 +150,7 @@ class SwappedModel(PartedModel):
         }
 
     def restore(self, structure: dict[str, Any]) -> None:
+        self._lend({})
         device = next(self.parameters()).device
         rows = list(zip(structure["learnt"], structure["options"]["kept"], strict=False))
         parts = []
@@ -163,6 +181,15 @@ class SwappedModel(PartedModel):
             {name: value for name, value in own.items() if name not in self._named},
         )
 
+    def _lend(self, values: dict[str, Tensor]) -> None:
+        """The network computes with these from now on; with none it has nothing of what the parts own. They stand before
+        its parameters and are none, so that they are neither stored nor counted twice."""
+        for name in self._lent:
+            _place(self.network, name).pop(name.rpartition(".")[2], None)
+        for name, value in values.items():
+            _place(self.network, name)[name.rpartition(".")[2]] = value
+        self._lent = values
+
     def _freeze_shared(self) -> None:
         self.network.requires_grad_(False)
         self.network.zero_grad(set_to_none=True)
@@ -175,6 +202,11 @@ def tensor_bytes(module: nn.Module) -> int:
 
 def _key(name: str) -> str:
     return name.replace(".", "/")
+
+
+def _place(network: nn.Module, name: str) -> dict[str, Any]:
+    """Where Python looks for an attribute before torch looks among a module's tensors."""
+    return vars(network.get_submodule(name.rpartition(".")[0]))
 
 
 def _clear(network: nn.Module, name: str) -> None:

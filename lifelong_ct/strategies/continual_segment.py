@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.memory.selection.arguments import between
 from lifelong_ct.models.decoders import DecodersModel
 from lifelong_ct.models.merging import merging_bytes
 from lifelong_ct.models.packing import magnitude_masks, packed_bytes
@@ -49,16 +50,16 @@ class ContinualSegment(Isolation):
         self, sparsity: float = 0.8, prune_after: float = 0.5, encoder: Sequence[str] | None = None
     ) -> None:
         super().__init__()
-        for name, value in (("sparsity", sparsity), ("prune_after", prune_after)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise LifelongCTError(f"{name}={value}", "strategy.plugins", "write a number from 0 to 1")
-        if sparsity == 1:
+        self.sparsity = between(sparsity, "strategy.plugins.sparsity", 0, 1)
+        if self.sparsity == 1:
             raise LifelongCTError("sparsity=1", "strategy.plugins", "leave some weights: 0.8 or so")
-        if isinstance(encoder, str) or (encoder is not None and not encoder):
+        self.prune_after = between(prune_after, "strategy.plugins.prune_after", 0, 1)
+        listed = isinstance(encoder, Sequence) and all(isinstance(name, str) for name in encoder)
+        if encoder is not None and (isinstance(encoder, str) or not encoder or not listed):
             raise LifelongCTError(
                 f"encoder={encoder!r}", "strategy.plugins", "write a list of names, or null for the rule"
             )
-        self.sparsity, self.prune_after, self.encoder = sparsity, prune_after, encoder
+        self.encoder = encoder
         self._masks: dict[str, Tensor] = {}
 
     def shape(self, model: Any) -> DecodersModel:

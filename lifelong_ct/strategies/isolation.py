@@ -9,6 +9,7 @@ import torch
 
 from lifelong_ct.avalanche_bridge.plugin import Arrival, StrategyPlugin
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.memory.selection.arguments import whole
 from lifelong_ct.models.parts import Learnt, PartedModel
 from lifelong_ct.models.routing import first_convolution
 
@@ -18,7 +19,8 @@ class Isolation(StrategyPlugin):
     experience annotates, earlier ones stay to the bit.
 
     At the end of an experience the router learns the hospital from whole training cases. What is kept of a hospital
-    are weights and an aggregate over its cases, no voxels: that is allowed with `sharing: forbid`.
+    are weights and an aggregate over features of its cases, no voxels; of one with `sharing: forbid` the weights alone:
+    the router does not know it, and its part is asked last.
 
     Args:
         router_cases: training cases of each experience that the router looks at, at most.
@@ -28,11 +30,8 @@ class Isolation(StrategyPlugin):
 
     def __init__(self, router_cases: int = 16) -> None:
         super().__init__()
-        if isinstance(router_cases, bool) or not isinstance(router_cases, int) or router_cases < 1:
-            raise LifelongCTError(
-                f"router_cases={router_cases}", "strategy.plugins", "write a whole number from 1"
-            )
-        self.router_cases, self._held = router_cases, 0
+        self.router_cases = whole(router_cases, "strategy.plugins.router_cases", 1)
+        self._held = 0
 
     def shape(self, model: Any) -> PartedModel:
         """The model with its parts."""
@@ -67,20 +66,21 @@ class Isolation(StrategyPlugin):
         arrival = self._arrival(strategy.clock.train_exp_counter)
         space = self.context.label_space
         own = [c for organ in arrival.organs if (c := space.channel(organ)) is not None]
-        with torch.random.fork_rng(devices=[]):  # the draws go on as without it
-            fresh = self.context.new_model()
+        routed = self._shares(strategy.clock.train_exp_counter)
+        learnt = Learnt(arrival.hospital, (0, *sorted(own)), routed)
+        self._admit(strategy.model.coming_bytes(len(learnt.channels)))
         strategy.model.grow(space.width)
-        strategy.model.begin(Learnt(arrival.hospital, (0, *sorted(own))), fresh)
+        strategy.model.begin(learnt, lambda: self._fresh(strategy.device))
         strategy.model.to(strategy.device)
-        self._admit(strategy.model)
+        self._account(strategy.model.grown_bytes())
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The part stays as it is from here on; the optimizer forgets it."""
         strategy.model.freeze()
-        if strategy.model.routes:
+        if strategy.model.routes and strategy.model.learnt[-1].routed:
             strategy.model.watch(strategy.whole_cases(self.router_cases))
         strategy.renew_optimizer()
-        self._admit(strategy.model)
+        self._account(strategy.model.grown_bytes())
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         """Of the parts beyond the first; the rest is in the plan of any network."""
@@ -90,7 +90,8 @@ class Isolation(StrategyPlugin):
     def router_bytes(self) -> int:
         """Bytes of the router after the last experience."""
         features = 2 * first_convolution(self.context.new_model())[1].out_channels
-        return 8 * (len(self.context.hospitals) * (features + 1) + features**2)
+        known = sum(map(self._shares, range(len(self.context.hospitals))))
+        return 8 * (known * features + features**2) if known else 0
 
     def held_bytes(self) -> dict[str, int]:
         return {"gpu": self._held}
@@ -100,19 +101,30 @@ class Isolation(StrategyPlugin):
         return {"held": self._held}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._held = int(state["held"])
-        self._account()
+        self._account(int(state["held"]))
 
     def _arrival(self, number: int) -> Arrival:
         if number < len(self.context.arrivals):
             return self.context.arrivals[number]
         return Arrival(self.context.hospitals[number], tuple(self.context.label_space.channels))
 
-    def _admit(self, model: PartedModel) -> None:
-        self._held = model.grown_bytes()
-        self._account()
+    def _shares(self, number: int) -> bool:
+        """Whether an experience allows that statistics of its features are kept."""
+        return self.context.sharing.get(self.context.hospitals[number], "forbid") != "forbid"
 
-    def _account(self) -> None:
-        owner = f"{type(self).__name__} {self.title}"
-        self.context.ledger.admit("gpu", owner, self._held)
-        self.context.ledger.use("gpu", owner, self._held)
+    def _fresh(self, device: torch.device) -> Any:
+        """A network as at the start of the run; the draws go on as without it."""
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            return self.context.new_model()
+
+    def _admit(self, nbytes: int) -> None:
+        self.context.ledger.admit("gpu", self._owner, nbytes)
+
+    def _account(self, nbytes: int) -> None:
+        self._admit(nbytes)
+        self._held = nbytes
+        self.context.ledger.use("gpu", self._owner, nbytes)
+
+    @property
+    def _owner(self) -> str:
+        return f"{type(self).__name__} {self.title}"

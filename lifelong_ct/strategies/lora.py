@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.memory.selection.arguments import whole
 from lifelong_ct.models.adapters import AdaptedModel, Adapters
 from lifelong_ct.models.segmentation import GrowingHead
 from lifelong_ct.models.swapped import tensor_bytes
@@ -33,9 +33,7 @@ class LoRA(Isolation):
     def __init__(self, rank: int = 4, alpha: float = 4.0, router_cases: int = 16) -> None:
         super().__init__(router_cases)
         check_numbers(positive=True, alpha=alpha)
-        if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-            raise LifelongCTError(f"rank={rank}", "strategy.plugins", "write a whole number from 1")
-        self.rank, self.alpha = rank, alpha
+        self.rank, self.alpha = whole(rank, "strategy.plugins.rank", 1), alpha
 
     def shape(self, model: Any) -> AdaptedModel:
         return AdaptedModel(model, self.rank, self.alpha)

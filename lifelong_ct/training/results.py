@@ -69,7 +69,8 @@ class Results:
 
     def _routed(self) -> dict[str, Any]:
         """Of a model with a router: the measures where it is told the hospital, and the router's share of cases that
-        it sent to their own hospital, {after, hospital, right, cases}, with `accuracy` at the end."""
+        it sent to their own hospital, {after, hospital, right, cases} (see `Scorer.routing`), with `accuracy` at the end:
+        None where there is no hospital to judge by."""
         if "dice" + TOLD not in self.matrix.metrics:
             return {}
         last = [row for row in self.router if row["after"] == self.matrix.last]

@@ -51,7 +51,8 @@ class Scorer:
         progress: told `(text, done, total)`.
 
     Attributes:
-        routing: hospital → cases of the last `score` that were routed to it, and its cases; of those learnt.
+        routing: hospital → cases of the last `score` that were routed to it, and its cases; of hospitals with one part,
+            where there is another that they could be mistaken for.
     """
 
     def __init__(
@@ -112,7 +113,10 @@ class Scorer:
             return first + [(organ, metric + TOLD, value) for organ, metric, value in second]
 
     def _count(self, model: PartedModel, hospital: str, ranking: Sequence[int]) -> None:
-        """Whether the router was right, of a hospital that it may know."""
-        if hospital in {each.hospital for each in model.learnt}:
+        """Whether the router was right, of a hospital that it knows and that has one part: of those with several, as in
+        a stream of classes, nobody can say which one is right."""
+        own = [part for part, each in enumerate(model.learnt) if each.hospital == hospital]
+        known = {each.hospital for each in model.learnt if each.routed}
+        if len(own) == 1 and hospital in known and len(known) > 1:
             right, cases = self.routing.get(hospital, (0, 0))
-            self.routing[hospital] = (right + (model.learnt[ranking[0]].hospital == hospital), cases + 1)
+            self.routing[hospital] = (right + (ranking[0] == own[0]), cases + 1)

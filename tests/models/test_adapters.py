@@ -63,12 +63,12 @@ def test_a_fresh_adapter_changes_no_bit_of_any_network(name: str) -> None:
     config = compose.plain(compose.compose(compose.Request([f"model={name}"])))
     made = AdaptedModel(build(config["model"], "model"), rank=2, alpha=2.0)
     made.grow(3)
-    made.begin(Learnt("a", (0, 1, 2)), made.network)
+    made.begin(Learnt("a", (0, 1, 2)), lambda: made.network)
     edge = 64 if name == "swinunetr" else 32
     x = torch.randint(-300, 300, (1, 1, edge, edge, edge), dtype=torch.int16)
     with torch.no_grad():
         before = made.eval()(x)
-        made.begin(Learnt("b", (0, 1, 2)), made.network)
+        made.begin(Learnt("b", (0, 1, 2)), lambda: made.network)
         with made.using((1, 0)):
             assert torch.equal(made.eval()(x), before)
         for layer in made.parts[1].layers:
@@ -77,7 +77,6 @@ def test_a_fresh_adapter_changes_no_bit_of_any_network(name: str) -> None:
             assert not torch.equal(made(x), before)
         with made.using((0, 1)):
             assert torch.equal(made(x), before)
-    assert not any(module._forward_hooks for module in made.modules())
 
 
 def test_grouped_convolutions_have_none_and_a_network_without_layers_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Models with parts: who answers, and what a checkpoint of one needs."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from tiny import model
 
 from lifelong_ct.evaluation.inference import predict_labels
+from lifelong_ct.models.adapters import AdaptedModel
 from lifelong_ct.models.parts import LOW, Learnt, PartedModel
 from lifelong_ct.models.restoring import fitted, structure
 from lifelong_ct.models.routing import Router
@@ -68,10 +70,23 @@ def routed() -> SwappedModel:
     made = SwappedModel(model())
     for i, name in enumerate(("dark", "bright")):
         made.grow(2 + i)
-        made.begin(Learnt(name, (0, 1 + i)), model(seed=i))
+        made.begin(Learnt(name, (0, 1 + i)), partial(model, seed=i))
         made.freeze()
         made.watch(torch.randn(1, 1, 8, 8, 8) * 20 + 100 * i for _ in range(4))
     return made.eval()
+
+
+@pytest.mark.parametrize("make", [SwappedModel, lambda network: AdaptedModel(network, 2, 2.0)])
+def test_what_a_part_will_need_is_known_before_it_is_made(make: Any) -> None:
+    made = make(model())
+    for width in (2, 3, 2):
+        state = torch.get_rng_state()
+        coming = made.coming_bytes(width)
+        assert torch.equal(torch.get_rng_state(), state), "the draws go on as without it"
+        made.begin(Learnt("a", tuple(range(width))), partial(model, seed=1))
+        assert made.grown_bytes() == coming
+        made.freeze()
+    assert coming > 0
 
 
 @pytest.mark.parametrize(("hu", "first"), [(-10, 0), (110, 1)])

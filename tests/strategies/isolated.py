@@ -12,7 +12,12 @@ ORGANS = ("liver", "spleen")
 def world(plugin: Any, *arrivals: tuple[str, tuple[str, ...]], **more: Any) -> World:
     """Two hospitals by turns; `arrivals` are hospital and organs of each experience."""
     given = arrivals or (("first", ("liver",)), ("second", ORGANS))
-    bind = {"arrivals": [Arrival(*a) for a in given], "hospitals": [name for name, _ in given]}
+    names = [name for name, _ in given]
+    bind = {
+        "arrivals": [Arrival(*a) for a in given],
+        "hospitals": names,
+        "sharing": dict.fromkeys(names, "features"),
+    }
     made = World(plugin, bind={**bind, **more.pop("bind", {})}, **more)
     made.learner.model = plugin.shape(made.learner.model)
     return made

@@ -142,7 +142,12 @@ def test_a_network_without_an_encoder_is_refused_before_it_trains() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"sparsity": 1}, {"sparsity": -0.1}, {"prune_after": 1.5}, {"encoder": "backbone.*"}]
+    "wrong",
+    [
+        *({"sparsity": value} for value in (1, -0.1, True, None, float("nan"))),
+        *({"prune_after": value} for value in (1.5, "0.5")),
+        *({"encoder": value} for value in ("backbone.*", [], 3, [3])),
+    ],
 )
 def test_wrong_arguments_are_told(wrong: dict) -> None:
     with pytest.raises(LifelongCTError, match=r"sparsity|prune_after|encoder"):
