@@ -24,14 +24,15 @@ class AGEM(Replay):
     Chaudhry et al., "Efficient Lifelong Learning with A-GEM", ICLR 2019 (arXiv 1812.00420), eq. 10-11: with g the
     gradient of the new batch and g_ref that of a batch drawn from the memory, the step follows g where g·g_ref ≥ 0,
     and otherwise g - (g·g_ref / g_ref·g_ref) g_ref, the nearest gradient without that conflict. g_ref is made once per
-    optimizer step, of the training loss of exemplars of earlier hospitals as they are stored. g is the accumulated,
+    optimizer step, of the training loss of exemplars as they are stored, of those that `Replay` would draw. g is the accumulated,
     unscaled gradient before clipping, with what other plugins add to the loss. A parameter without a gradient of its
     own does not move and counts in no product. What holds for the gradient holds for the step with plain SGD;
     momentum and Adam mix in the gradients of earlier steps. What takes the gradient for that of the loss (SI, RWalk)
     stands before it in the list.
 
     Bytes: the exemplars, `memory.exemplars` whatever the number of hospitals, and two copies of the parameters within
-    a step: g_ref, and the gradient of a micro-batch of exemplars that is added to it. Time: a forward and a backward pass of the exemplars per optimizer step.
+    a step: g_ref, and the gradient of a micro-batch of exemplars that is added to it. Time: a forward and a backward
+    pass of the exemplars per optimizer step.
 
     Args:
         selection: policy of the memory.
@@ -62,7 +63,7 @@ class AGEM(Replay):
             )
 
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
-        """Makes g_ref of exemplars of earlier hospitals; none where there are none."""
+        """Makes g_ref of exemplars of the past; none where there are none."""
         past = self.past(strategy)
         if not past:
             return

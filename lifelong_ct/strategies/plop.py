@@ -29,9 +29,10 @@ class PLOP(TeacherPlugin):
 
     - Local POD (section 3.2): 1/L Σ_l ‖Ψ(f_l) - Ψ(f_l of the old model)‖², with Ψ the strips along the three axes of
       the windows of each scale, of squared features as in the authors' code. A scale s has windows of an s-th of
-      the training patch. Divided by ‖Ψ(f_l of the old model)‖², so that neither patch size nor channels nor the
-      scale of a layer weighs, and without the features of padding; so the authors' λ (0.01 of a norm, not of its square) does not carry over. Times their
-      √(channels / new channels) where the head has grown. The logits, which they distil too, are left alone.
+      the training patch. The features of padding are left out. Divided by ‖Ψ(f_l of the old model)‖², so that neither
+      patch size nor channels nor the scale of a layer weighs; so the authors' λ (0.01 of a norm, not of its square)
+      does not carry over. Times their √(channels / new channels) where the head has grown. The logits, which they
+      distil too, are left alone.
     - pseudo-labels (section 3.3): where nothing certain was annotated, the old model's likeliest channel c counts if
       its entropy, over log of its channels, is below the median of the voxels that it calls c, or below `certain`.
       Unlike the paper's, a voxel that is not certain keeps its marginal loss instead of being ignored, so the
