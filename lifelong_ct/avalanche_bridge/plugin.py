@@ -86,6 +86,11 @@ class StrategyContext:
             budget, selection, self.ledger, self.seed, self.sharing, shelf=shelf, owner=owner
         )
 
+    def present(self, strategy: Any) -> str | None:
+        """What is trained on now, as `hospitals` names it. None where the stream tells no boundaries, so that a method
+        cannot act on one: what is held is then all of the past."""
+        return self.hospitals[strategy.clock.train_exp_counter] if strategy.boundaries else None
+
     def origins(self, strategy: Any) -> list[Origin]:
         """Where each new patch of the micro-batch comes from; replayed ones that stand behind them are not told."""
         hospital = self.hospitals[strategy.clock.train_exp_counter]
@@ -103,6 +108,8 @@ class StrategyPlugin(SupervisedPlugin):
     """
 
     context: StrategyContext
+    reads_gradient = False
+    """Whether its `after_backward` takes `p.grad` for the gradient of the loss."""
     adds_samples = False
     """Whether what it adds to the loss is that of stored samples, not of the patch: it may then change with the size of the
     patch, since other samples are stored."""
@@ -113,6 +120,9 @@ class StrategyPlugin(SupervisedPlugin):
 
     def check_others(self, others: Sequence[StrategyPlugin]) -> None:
         """Raises where it cannot be combined with them; called before `bind`."""
+
+    def check_behind(self, others: Sequence[StrategyPlugin]) -> None:
+        """Raises where one of these must not stand behind it in the list; called before `bind`."""
 
     def shape(self, model: Any) -> Any:
         """The model that is trained, made of a network as at the start; called after `bind`. One with parts of its own

@@ -40,6 +40,7 @@ class Batch:
         cases: content digest of each sample's case.
         patients: keyed hash of each sample's patient; empty where the source does not tell.
         corners: first voxel `(D, H, W)` of each sample in its stored volume; likewise.
+        replayed: whether its patches are exemplars of a memory.
     """
 
     x: Tensor
@@ -47,6 +48,7 @@ class Batch:
     cases: Sequence[str]
     patients: Sequence[str] = ()
     corners: Sequence[tuple[int, int, int]] = ()
+    replayed: bool = False
 
 
 class PatchSource(Protocol):

@@ -9,9 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong_ct.avalanche_bridge.plugin import tensor_bytes
+from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.memory.selection import SelectionPolicy
+from lifelong_ct.memory.selection.arguments import whole
 from lifelong_ct.strategies.replay import Replay
+
+_OWNER = "A-GEM reference"
 
 
 class AGEM(Replay):
@@ -20,13 +24,15 @@ class AGEM(Replay):
     Chaudhry et al., "Efficient Lifelong Learning with A-GEM", ICLR 2019 (arXiv 1812.00420), eq. 10-11: with g the
     gradient of the new batch and g_ref that of a batch drawn from the memory, the step follows g where g·g_ref ≥ 0,
     and otherwise g - (g·g_ref / g_ref·g_ref) g_ref, the nearest gradient without that conflict. g_ref is made once per
-    optimizer step, of the training loss of exemplars of earlier hospitals as they are stored. g is the accumulated,
+    optimizer step, of the training loss of exemplars as they are stored, of those that `Replay` would draw. g is the accumulated,
     unscaled gradient before clipping, with what other plugins add to the loss. A parameter without a gradient of its
     own does not move and counts in no product. What holds for the gradient holds for the step with plain SGD;
-    momentum and Adam mix in the gradients of earlier steps.
+    momentum and Adam mix in the gradients of earlier steps. What takes the gradient for that of the loss (SI, RWalk)
+    stands before it in the list.
 
-    Bytes: the exemplars, `memory.exemplars` whatever the number of hospitals, and one copy of the parameters within
-    a step. Time: a forward and a backward pass of the exemplars per optimizer step.
+    Bytes: the exemplars, `memory.exemplars` whatever the number of hospitals, and two copies of the parameters within
+    a step: g_ref, and the gradient of a micro-batch of exemplars that is added to it. Time: a forward and a backward
+    pass of the exemplars per optimizer step.
 
     Args:
         selection: policy of the memory.
@@ -42,17 +48,29 @@ class AGEM(Replay):
         window: Sequence[float] | None = None,
         precision: int = 1,
     ) -> None:
+        whole(exemplars_per_step, "strategy.plugins.exemplars_per_step", 1)
         super().__init__(selection, exemplars_per_step, offer_every, window, precision)
         self._reference: dict[str, Tensor] = {}
 
+    def check_behind(self, others: Sequence[StrategyPlugin]) -> None:
+        """After A-GEM the gradient is no longer that of the loss."""
+        late = [type(other).__name__ for other in others if other.reads_gradient]
+        if late:
+            raise LifelongCTError(
+                f"{' and '.join(late)} would take the gradient that A-GEM has bent for that of the loss",
+                "strategy.plugins",
+                f"list AGEM after {' and '.join(late)}",
+            )
+
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
-        """Makes g_ref of exemplars of earlier hospitals; none where there are none."""
+        """Makes g_ref of exemplars of the past; none where there are none."""
         past = self.past(strategy)
         if not past:
             return
+        moving = [p for p in strategy.model.parameters() if p.requires_grad]
+        self.context.ledger.admit("gpu", _OWNER, 2 * tensor_bytes(moving))
         strategy.model.train()
         self._reference = loss_gradient(strategy, past["x"], past["y"])
-        self.context.ledger.admit("gpu", "A-GEM reference", tensor_bytes(self._reference))
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Takes the new patches; the micro-batch stays as it is."""
@@ -69,9 +87,11 @@ class AGEM(Replay):
         ]
         if moving:
             project(*zip(*moving, strict=True))
+        del moving, reference
+        self.context.ledger.release("gpu", _OWNER)
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
-        return {**super().declared_bytes(model_bytes), "gpu": model_bytes}
+        return {**super().declared_bytes(model_bytes), "gpu": 2 * model_bytes}
 
 
 def loss_gradient(strategy: Any, x: Tensor, y: Tensor) -> dict[str, Tensor]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.memory.selection import SelectionPolicy, needs_of
+from lifelong_ct.memory.selection.arguments import whole
 
 
 def check_numbers(
@@ -26,6 +29,52 @@ def check_numbers(
         raise LifelongCTError(told, "strategy.plugins", fix)
 
 
+def wholes(values: Any, where: str, least: int) -> tuple[int, ...]:
+    """The values, one or more whole numbers of at least `least`.
+
+    Raises:
+        LifelongCTError: they are not.
+    """
+    if isinstance(values, str) or not isinstance(values, Collection) or not values:
+        raise LifelongCTError(
+            f"{where}={values!r}", where, f"write a list of whole numbers of at least {least}"
+        )
+    return tuple(whole(value, where, least) for value in values)
+
+
+def bounds(values: Any, where: str) -> tuple[float, float]:
+    """The values, a lower number and a higher one.
+
+    Raises:
+        LifelongCTError: they are not.
+    """
+    if isinstance(values, (list, tuple)) and len(values) == 2:
+        low, high = values
+        if _plain(low) and _plain(high) and -math.inf < low < high < math.inf:
+            return float(low), float(high)
+    raise LifelongCTError(f"{where}={values!r}", where, "write [low, high]")
+
+
+def check_needs(selection: SelectionPolicy, told: Collection[str], why: str, fix: str) -> None:
+    """Looks at what a policy asks to be told of a patch.
+
+    Args:
+        selection: the policy.
+        told: what it may ask for.
+        why: nobody tells the rest, for the error.
+        fix: likewise.
+
+    Raises:
+        LifelongCTError: it asks for more; or see `needs_of`.
+    """
+    if unknown := needs_of(selection) - set(told):
+        asked = f"{type(selection).__name__} asks for the {' and '.join(sorted(unknown))} of a patch"
+        raise LifelongCTError(f"{asked}, {why}", "strategy.plugins.selection", fix)
+
+
 def _fits(value: Any, positive: bool) -> bool:
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return plain and 0 <= value < math.inf and not (positive and value == 0)
+    return _plain(value) and 0 <= value < math.inf and not (positive and value == 0)
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
-from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.seeding import generator
-from lifelong_ct.memory.parts import stacked
+from lifelong_ct.memory.parts import least_bytes, stacked
 from lifelong_ct.memory.selection import SelectionPolicy
+from lifelong_ct.memory.selection.arguments import whole
 from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.replay import Replay, coarse
 
@@ -30,8 +29,8 @@ class DER(Replay):
     draw, as in Avalanche. ‖·‖² is the mean over voxels and channels, so that neither weighs (over channels in the
     authors' code as well, to which their α belongs), and y keeps the annotation protocol that it came with. A patch is
     offered as the training step saw it, augmented, with the logits of that very forward pass (its voxels are then
-    rounded to `precision`), and replayed as it is stored. Only exemplars of earlier hospitals are replayed, as in
-    `Replay`, where the authors replay all.
+    rounded to `precision`), and replayed as it is stored. Only exemplars of earlier hospitals are replayed where the
+    stream tells boundaries, as in `Replay`; else all, as the authors do.
 
     Of the logits `[C,D,H,W]` the mean over the channels of each voxel is taken off, which no softmax sees; then the mean
     over blocks of `stride`³ voxels is kept, rounded to sixteenths, as float16, compressed, in the budget of the patch. The
@@ -63,11 +62,7 @@ class DER(Replay):
     ) -> None:
         super().__init__(selection, exemplars_per_batch, offer_every, window, precision)
         check_numbers(alpha=alpha, beta=beta)
-        if stride < 1:
-            raise LifelongCTError(
-                f"stride={stride}", "strategy.plugins", "write 1 to keep every voxel's logits, 4 for a 64th"
-            )
-        self.alpha, self.beta, self.stride = alpha, beta, stride
+        self.alpha, self.beta, self.stride = alpha, beta, whole(stride, "strategy.plugins.stride", 1)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """The micro-batch stays as it is: exemplars have a forward pass of their own."""
@@ -79,11 +74,11 @@ class DER(Replay):
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Offers the new patches, then adds both terms to the undivided loss."""
-        if self._due:  # first, since the describer looks at forward passes
+        # where there is no present hospital to leave out, the new patches are left out by drawing before they come
+        past = self.drawn(strategy) if self.context.present(strategy) is None else None
+        if self._due:  # before the loss, since the describer looks at forward passes
             self.keep(strategy)
-        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
-        rng = generator(self.context.seed, "replay", strategy.clock.train_iterations, strategy.micro_step)
-        past = [parts for _, parts in self.memory.draw(self.exemplars_per_batch, rng, without=hospital)]
+        past = self.drawn(strategy) if past is None else past
         if past:
             strategy.loss = strategy.loss + self.loss(strategy, past)
 
@@ -98,12 +93,17 @@ class DER(Replay):
         found = self.alpha * torch.stack([apart(*pair, self.stride) for pair in zip(logits, kept)]).mean()
         return found + self.beta * strategy._criterion(logits, y) if self.beta else found
 
+    def least(self, kept: Sequence[int]) -> int:
+        """With the logits of a head that has no more channels than now."""
+        grid = (-(-n // self.stride) for n in kept)
+        return least_bytes(kept, ((self.context.label_space.width, *grid), "float16"))
+
     def keep(self, strategy: Any) -> None:
         """Offers the micro-batch's new patches as the model saw them, augmented, with its answer to just these voxels."""
         origins = self.context.origins(strategy)
         new = slice(len(origins))  # other plugins' exemplars stand behind them
         x = strategy.mb_x[new].float().round().clamp(*_INT16).to(torch.int16).cpu()
-        y, logits = strategy.mb_y[new].cpu(), dark(strategy.mb_output[new].detach(), self.stride)
+        y, logits = strategy.mb_annotated[new].cpu(), dark(strategy.mb_output[new].detach(), self.stride)
         arrays = zip(coarse(x, self.window, self.precision), y, rounded(logits).cpu(), strict=True)
         parts = (dict(zip(_PARTS, each, strict=True)) for each in arrays)
         self.memory.offer_all(list(zip(parts, origins, self.describer(strategy, y), strict=True)))

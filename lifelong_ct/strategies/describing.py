@@ -22,6 +22,8 @@ from lifelong_ct.strategies.taps import GRIDDED, watched
 
 LENGTH = 64
 """Most numbers of a vector; longer ones are projected to as many at random, which keeps angles to about 1/8."""
+_RUN = -1
+"""In place of an experience: no boundary is told."""
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SiLU)
 """Instance normalisation leaves a mean of 0: what tells patches apart comes after the activation."""
 
@@ -35,7 +37,8 @@ class Describer:
     - `loss`: the run's loss of the patch alone, as it is trained (augmented, completed).
     - `uncertainty`: entropy of the prediction, the mean over the voxels that are no padding, in shares of log C.
     - `embedding`: the mean over space of the last feature map of the coarsest resolution, float32, at most `LENGTH`.
-    - `mean`: of the embeddings that this experience has had until then, each made 1 long, float32.
+    - `mean`: of the embeddings that this experience has had until then, each made 1 long, float32; where the stream
+      tells no boundaries, of all of the run.
     - `gradient`: of the loss with respect to the head's weights and biases, projected at random, float32 `[LENGTH]`;
       an organ that comes later adds to it and leaves the rest as it was.
     - `offered`: optimizer steps of the run, with the place within the step as a fraction.
@@ -54,7 +57,7 @@ class Describer:
         self._deepest: Tensor | None = None
         self._features: Tensor | None = None
         self._sum: np.ndarray | float = 0.0
-        self._summed = (-1, 0)
+        self._summed: tuple[int | None, int] = (None, 0)
 
     def watch(self, model: nn.Module) -> None:
         """Until the next call the forward pass of the model is looked at."""
@@ -85,7 +88,9 @@ class Describer:
         if self._deepest is not None:
             vectors["embedding"] = _short(self._deepest[: len(y)].detach().float().flatten(2).mean(2))
             if "mean" in self.needs:
-                vectors["mean"] = self._means(vectors["embedding"], strategy.clock.train_exp_counter)
+                vectors["mean"] = self._means(
+                    vectors["embedding"], strategy.clock.train_exp_counter if strategy.boundaries else _RUN
+                )
         if self.needs & {"loss", "gradient"}:
             loss, slope = _loss(strategy._criterion, logits, labels, "gradient" in self.needs)
             scores["loss"] = loss.tolist()
@@ -110,7 +115,8 @@ class Describer:
         self._features = args[0]
 
     def _means(self, embeddings: np.ndarray, experience: int) -> np.ndarray:
-        """After each patch; it begins anew with an experience, so that no checkpoint has to hold it."""
+        """After each patch; where boundaries are told it begins anew with an experience, so that no checkpoint has to
+        hold it."""
         before, count = self._summed
         if before != experience:
             self._sum, count = 0.0, 0
@@ -118,6 +124,16 @@ class Describer:
         sums = self._sum + units.cumsum(0, dtype=np.float64)
         self._sum, self._summed = sums[-1], (experience, count + len(units))
         return (sums / np.arange(count + 1, count + 1 + len(units))[:, None]).astype(np.float32)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sum behind a mean of the whole run; nothing else lasts."""
+        which, count = self._summed
+        return {"sum": torch.from_numpy(np.array(self._sum)), "count": count} if which == _RUN else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
+        if state:
+            self._sum, self._summed = state["sum"].cpu().numpy(), (_RUN, int(state["count"]))
 
     def organs(self, y: Tensor) -> list[dict[str, int]]:
         """Voxels with each organ's label, where the policy needs it; y codes as stored, `[B,1,D,H,W]` on the CPU."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.strategies.arguments import check_numbers
-from lifelong_ct.strategies.teacher import TeacherPlugin
+from lifelong_ct.strategies.teacher import TeacherPlugin, mean_inside
 
 
 class EMATeacher(TeacherPlugin):
@@ -18,8 +18,8 @@ class EMATeacher(TeacherPlugin):
 
     Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017 (arXiv 1703.01780), section 2: the
     teacher's weights θ' ← α θ' + (1 - α) θ after every optimizer step, α at most 1 - 1/(n + 1) after n steps; the
-    consistency cost E ‖f(x, θ') - f(x, θ)‖² of softmax outputs, the mean over channels (authors' code) and voxels,
-    weighed by exp(-5 (1 - t)²) while it ramps up. As a memory over a stream of tasks: Arani et al., ICLR 2022
+    consistency cost E ‖f(x, θ') - f(x, θ)‖² of softmax outputs, the mean over channels (authors' code) and voxels
+    without padding, weighed by exp(-5 (1 - t)²) while it ramps up. As a memory over a stream of tasks: Arani et al., ICLR 2022
     (arXiv 2201.12604), who also keep a moving average of the weights. It needs no boundaries. Buffers that are
     floats are averaged too, and new rows of the head start as the model's. Bytes: one copy of the model.
 
@@ -51,7 +51,8 @@ class EMATeacher(TeacherPlugin):
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Adds the weighted consistency to the undivided loss."""
         weight = self.ema_lambda * ramp(strategy.clock.train_iterations, self.ramp_up)
-        strategy.loss = strategy.loss + weight * consistency(strategy.mb_output, self.answer(strategy))
+        apart = consistency(strategy.mb_output, self.answer(strategy), strategy.mb_y)
+        strategy.loss = strategy.loss + weight * apart
 
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
         """θ' ← α θ' + (1 - α) θ."""
@@ -65,9 +66,10 @@ def ramp(step: int, steps: int) -> float:
     return 1.0 if step >= steps else math.exp(-5 * (1 - step / steps) ** 2)
 
 
-def consistency(new: Tensor, old: Tensor) -> Tensor:
-    """The mean over batch, channels and voxels of the squared difference of the softmax of logits `[B,C,D,H,W]`."""
-    return (new.float().softmax(1) - old.float().softmax(1)).square().mean()
+def consistency(new: Tensor, old: Tensor, y: Tensor | None = None) -> Tensor:
+    """The mean over batch, channels and voxels of the squared difference of the softmax of logits `[B,C,D,H,W]`; of codes
+    `y` the padding is left out, see `mean_inside`."""
+    return mean_inside((new.float().softmax(1) - old.float().softmax(1)).square().mean(1), y)
 
 
 @torch.no_grad()

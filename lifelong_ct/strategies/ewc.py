@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.seeding import generator
+from lifelong_ct.memory.selection.arguments import whole
 from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.quadratic import QuadraticPenalty, blend
 from lifelong_ct.strategies.sensitivity import (
@@ -48,14 +49,12 @@ class OnlineEWC(QuadraticPenalty):
     def __init__(
         self, ewc_lambda: float, gamma: float = 1.0, patches: int = 32, fisher: str = "loss_gradient"
     ) -> None:
-        fix = "write numbers of at least 0, and one patch or more"
-        check_numbers(fix, ewc_lambda=ewc_lambda, gamma=gamma, patches=patches)
-        if not isinstance(patches, int) or patches < 1:
-            raise LifelongCTError(f"patches={patches}", "strategy.plugins", fix)
+        check_numbers(ewc_lambda=ewc_lambda, gamma=gamma)
         if fisher not in FISHERS:
             raise LifelongCTError(f"fisher={fisher!r}", "strategy.plugins", f"use {', '.join(FISHERS)}")
         super().__init__(ewc_lambda / 2)
-        self.gamma, self.patches, self.fisher = gamma, patches, fisher
+        self.patches = whole(patches, "strategy.plugins.patches", 1)
+        self.gamma, self.fisher = gamma, fisher
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Updates F and θ*."""

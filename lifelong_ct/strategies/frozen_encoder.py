@@ -11,6 +11,7 @@ from torch import nn
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.strategies.freezing import freeze
 from lifelong_ct.strategies.taps import GRIDDED, watched
 
 _GRIDDED = (*GRIDDED, nn.PReLU)
@@ -46,10 +47,7 @@ class FrozenEncoder(StrategyPlugin):
         size = (1, self.context.channels, *self.context.patch)
         names = encoder_parameters(strategy.model, torch.zeros(size, device=strategy.device), self.encoder)
         if strategy.clock.train_exp_counter > 0:
-            for name, parameter in strategy.model.named_parameters():
-                if name in names:
-                    parameter.requires_grad_(False)
-                    parameter.grad = None
+            freeze(strategy.model, names)
             self._frozen = [m for m in strategy.model.modules() if _is_frozen_norm(m)]
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
-from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.protocols import Batch
 from lifelong_ct.core.seeding import generator
 from lifelong_ct.memory.exemplars import ExemplarMemory, Origin
 from lifelong_ct.memory.parts import stacked
-from lifelong_ct.memory.selection import Description, SelectionPolicy, needs_of
+from lifelong_ct.memory.selection import Description, SelectionPolicy
+from lifelong_ct.strategies.arguments import check_needs
 from lifelong_ct.strategies.replay import Replay, coarse
 
 
@@ -40,13 +40,12 @@ class GDumb(Replay):
         self, selection: SelectionPolicy, window: Sequence[float] | None = None, precision: int = 1
     ) -> None:
         super().__init__(selection, window=window, precision=precision)
-        if unknown := needs_of(selection) - {"offered", "organs"}:
-            raise LifelongCTError(
-                f"{type(selection).__name__} asks for the {' and '.join(sorted(unknown))} of a patch, and GDumb's memory is "
-                "filled before there is a model",
-                "strategy.plugins.selection",
-                "use greedy_balanced, reservoir, hospital_balanced or organ_balanced",
-            )
+        check_needs(
+            selection,
+            {"offered", "organs"},
+            "and GDumb's memory is filled before there is a model",
+            "use greedy_balanced, reservoir, hospital_balanced or organ_balanced",
+        )
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Fills the memory, and makes it what is trained on."""
@@ -91,7 +90,8 @@ class FromMemory:
         """See `PatchSource`."""
         drawn = self.memory.draw(self.batch_size, generator(*self.keys, step))
         parts, origins = stacked([parts for _, parts in drawn]), [exemplar.origin for exemplar, _ in drawn]
-        return Batch(parts["x"], parts["y"], [o.case for o in origins], [o.patient for o in origins])
+        cases, patients = [o.case for o in origins], [o.patient for o in origins]
+        return Batch(parts["x"], parts["y"], cases, patients, replayed=True)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """See `PatchSource`."""

@@ -17,10 +17,12 @@ from lifelong_ct.core.seeding import generator
 from lifelong_ct.core.units import format_bytes
 from lifelong_ct.memory.exemplars import Origin
 from lifelong_ct.memory.parts import pack, stacked
-from lifelong_ct.memory.selection import Description, SelectionPolicy, needs_of
-from lifelong_ct.strategies.arguments import check_numbers
+from lifelong_ct.memory.selection import Description, SelectionPolicy
+from lifelong_ct.memory.selection.arguments import between, whole
+from lifelong_ct.strategies.arguments import check_needs, check_numbers
 from lifelong_ct.strategies.cuts import Cut, find_cut, spliced
 from lifelong_ct.strategies.describing import Describer
+from lifelong_ct.strategies.freezing import freeze
 
 _MANTISSA = 10
 """Bits of float16."""
@@ -71,21 +73,17 @@ class LatentReplay(StrategyPlugin):
     ) -> None:
         super().__init__()
         check_numbers(latent_lambda=latent_lambda)
-        if exemplars_per_batch < 1 or patches < 1 or not 0 <= mantissa <= _MANTISSA:
-            raise LifelongCTError(
-                f"exemplars_per_batch={exemplars_per_batch}, patches={patches} and mantissa={mantissa}",
-                "strategy.plugins",
-                "write whole numbers above 0, and a mantissa of 0 to 10 bits",
-            )
-        if unknown := needs_of(selection) - {"offered", "organs"}:
-            raise LifelongCTError(
-                f"{type(selection).__name__} asks for the {' and '.join(sorted(unknown))} of a patch, which nobody tells "
-                "of features",
-                "strategy.plugins.selection",
-                "use reservoir, hospital_balanced or organ_balanced",
-            )
+        check_needs(
+            selection,
+            {"offered", "organs"},
+            "which nobody tells of features",
+            "use reservoir, hospital_balanced or organ_balanced",
+        )
         self.selection, self.latent_lambda = selection, latent_lambda
-        self.exemplars_per_batch, self.patches, self.mantissa = exemplars_per_batch, patches, mantissa
+        self.exemplars_per_batch = whole(exemplars_per_batch, "strategy.plugins.exemplars_per_batch", 1)
+        self.patches = whole(patches, "strategy.plugins.patches", 1)
+        between(mantissa, "strategy.plugins.mantissa", 0, _MANTISSA)
+        self.mantissa = whole(mantissa, "strategy.plugins.mantissa", 0)
         self.cut_at = cut
         self.cut: Cut | None = None
 
@@ -102,10 +100,7 @@ class LatentReplay(StrategyPlugin):
             self.stride = strides(self.context.patch, self.cut.grid)
             self._check_room(model)
         if strategy.clock.train_exp_counter > 0:
-            for name, parameter in model.named_parameters():
-                if name in self.cut.below:
-                    parameter.requires_grad_(False)
-                    parameter.grad = None
+            freeze(model, self.cut.below)
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Lays features of earlier hospitals behind those of the micro-batch."""
@@ -124,8 +119,8 @@ class LatentReplay(StrategyPlugin):
         """Takes their logits aside, so that nobody else has to know of them."""
         if self._past:
             self._splice.__exit__(None, None, None)
-            whole = strategy.mb_output
-            self._logits, strategy.mb_output = whole[self._new :], whole[: self._new]
+            logits = strategy.mb_output
+            self._logits, strategy.mb_output = logits[self._new :], logits[: self._new]
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Adds their loss to the undivided loss."""

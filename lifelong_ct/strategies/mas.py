@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.data.labels import IGNORE
+from lifelong_ct.memory.selection.arguments import between, whole
 from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.quadratic import QuadraticPenalty, blend
 from lifelong_ct.strategies.sensitivity import magnitudes, mean_over_patches
@@ -32,15 +32,10 @@ class MAS(QuadraticPenalty):
     title = "MAS"
 
     def __init__(self, mas_lambda: float, alpha: float | None = None, patches: int = 32) -> None:
-        check_numbers(mas_lambda=mas_lambda, alpha=0 if alpha is None else alpha)
-        if (alpha is not None and alpha > 1) or not isinstance(patches, int) or patches < 1:
-            raise LifelongCTError(
-                f"alpha={alpha} and patches={patches}",
-                "strategy.plugins",
-                "write alpha from 0 to 1 or null, and one patch or more",
-            )
+        check_numbers(mas_lambda=mas_lambda)
         super().__init__(mas_lambda)
-        self.alpha, self.patches = alpha, patches
+        self.alpha = None if alpha is None else between(alpha, "strategy.plugins.alpha", 0.0, 1.0)
+        self.patches = whole(patches, "strategy.plugins.patches", 1)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Updates Ω and θ*."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lifelong_ct.strategies.arguments import check_numbers
-from lifelong_ct.strategies.teacher import TeacherPlugin, folded, heirs
+from lifelong_ct.strategies.teacher import TeacherPlugin, folded, heirs, mean_inside
 
 
 class MiB(TeacherPlugin):
@@ -22,7 +22,7 @@ class MiB(TeacherPlugin):
       That is the cross-entropy of `PartialDiceCE` (`loss=dice_ce`) where a hospital annotates the new organs only, and
       its generalisation where it annotates others, so nothing is added here. With `loss=background` this part is off.
     - unbiased distillation, likewise: -1/|I| Σ_i Σ_c q_old(i, c) log q̂(i, c), where q̂ of background is the summed
-      probability of background and the new organs. Divided by the number of old channels as in the authors' code,
+      probability of background and the new organs; i are voxels that are no padding. Divided by the number of old channels as in the authors' code,
       to which their λ belongs. A new organ inside an old one (a tumour of the liver) is summed into that.
     - initialisation of the new rows, eq. 8-9: the weights of background and its bias - log(1 + number of new organs),
       background's own bias likewise (authors' code), so that the new model starts with the old one's answers. New
@@ -54,20 +54,24 @@ class MiB(TeacherPlugin):
         """Adds λ times the distillation to the undivided loss."""
         if self.teacher is None:
             return
-        loss = unbiased_distillation(strategy.mb_output, self.answer(strategy), self._groups)
+        old = self.answer(strategy)
+        loss = unbiased_distillation(strategy.mb_output, old, self._groups, strategy.mb_y)
         strategy.loss = strategy.loss + self.mib_lambda * loss
 
 
-def unbiased_distillation(new: Tensor, old: Tensor, groups: list[list[int]]) -> Tensor:
+def unbiased_distillation(
+    new: Tensor, old: Tensor, groups: list[list[int]], y: Tensor | None = None
+) -> Tensor:
     """Eq. 5-6 over the number of old channels; the mean over batch and voxels.
 
     Args:
         new: logits `[B,C,D,H,W]`.
         old: logits of the teacher `[B,C_old,D,H,W]`.
         groups: see `heirs`.
+        y: codes, whose padding is left out; see `mean_inside`.
     """
     log_q = folded(new.float().log_softmax(1), groups)
-    return -(old.float().softmax(1) * log_q).sum(1).mean() / old.shape[1]
+    return -mean_inside((old.float().softmax(1) * log_q).sum(1), y) / old.shape[1]
 
 
 @torch.no_grad()

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.strategies.arguments import check_numbers
+from lifelong_ct.memory.selection.arguments import whole
+from lifelong_ct.strategies.arguments import check_numbers, wholes
 from lifelong_ct.strategies.completing import Completion
 from lifelong_ct.strategies.pod import distance, windows
 from lifelong_ct.strategies.taps import Taps, stage_ends
-from lifelong_ct.strategies.teacher import TeacherPlugin
+from lifelong_ct.strategies.teacher import TeacherPlugin, inside
 
 _BINS = 1000
 
@@ -28,9 +29,10 @@ class PLOP(TeacherPlugin):
 
     - Local POD (section 3.2): 1/L Σ_l ‖Ψ(f_l) - Ψ(f_l of the old model)‖², with Ψ the strips along the three axes of
       the windows of each scale, of squared features as in the authors' code. A scale s has windows of an s-th of
-      the training patch. Divided by ‖Ψ(f_l of the old model)‖², so that neither patch size nor channels nor the
-      scale of a layer weighs; so the authors' λ (0.01 of a norm, not of its square) does not carry over. Times their
-      √(channels / new channels) where the head has grown. The logits, which they distil too, are left alone.
+      the training patch. The features of padding are left out. Divided by ‖Ψ(f_l of the old model)‖², so that neither
+      patch size nor channels nor the scale of a layer weighs; so the authors' λ (0.01 of a norm, not of its square)
+      does not carry over. Times their √(channels / new channels) where the head has grown. The logits, which they
+      distil too, are left alone.
     - pseudo-labels (section 3.3): where nothing certain was annotated, the old model's likeliest channel c counts if
       its entropy, over log of its channels, is below the median of the voxels that it calls c, or below `certain`.
       Unlike the paper's, a voxel that is not certain keeps its marginal loss instead of being ignored, so the
@@ -60,14 +62,14 @@ class PLOP(TeacherPlugin):
     ) -> None:
         super().__init__()
         check_numbers(pod_lambda=pod_lambda, certain=certain)
-        if patches < 1 or not scales or min(scales) < 1:
+        if isinstance(layers, str):
             raise LifelongCTError(
-                f"patches={patches} and scales={list(scales)}",
-                "strategy.plugins",
-                "write one patch or more, and scales of at least 1",
+                f"layers={layers!r}", "strategy.plugins.layers", "write a list of names, or null"
             )
-        self.pod_lambda, self.scales, self.certain = pod_lambda, tuple(scales), certain
-        self.patches, self.layers = patches, None if layers is None else list(layers)
+        self.pod_lambda, self.certain = pod_lambda, certain
+        self.scales = wholes(scales, "strategy.plugins.scales", 1)
+        self.patches = whole(patches, "strategy.plugins.patches", 1)
+        self.layers = None if layers is None else list(layers)
         self.limits: Tensor | None = None
 
     def bind(self, context: StrategyContext) -> None:
@@ -108,8 +110,9 @@ class PLOP(TeacherPlugin):
         sure = entropy < self.limits[told]
         strategy.mbatch[1] = self.complete(strategy.mb_y, told, sure, logits.shape[1])
         image = strategy.mb_x.shape[2:]
+        seen = inside(strategy.mb_y)[:, None].float()
         apart = [
-            distance(a[: len(b)], b, windows(a.shape[2:], self.context.patch, image, self.scales))
+            distance(a[: len(b)], b, windows(a.shape[2:], self.context.patch, image, self.scales), seen)
             for a, b in zip(new, old, strict=True)  # replayed features may stand behind the new ones
         ]
         grown = strategy.mb_output.shape[1] - logits.shape[1]

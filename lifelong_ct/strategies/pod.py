@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool3d
+from torch.nn.functional import adaptive_max_pool3d, avg_pool3d
 
 Size = tuple[int, int, int]
 
@@ -47,14 +47,20 @@ def strips(x: Tensor, sizes: Sequence[Size]) -> Iterator[Tensor]:
             yield avg_pool3d(x, kernel, kernel)
 
 
-def distance(new: Tensor, old: Tensor, sizes: Sequence[Size]) -> Tensor:
+def distance(new: Tensor, old: Tensor, sizes: Sequence[Size], seen: Tensor | None = None) -> Tensor:
     """‖Ψ(new²) - Ψ(old²)‖² / ‖Ψ(old²)‖² with Ψ all strips together, the mean over the samples.
 
     Args:
         new, old: feature maps `[B,F,d,h,w]` of the new and the old model.
         sizes: windows.
+        seen: 1 for voxels that count, 0 for padding, float `[B,1,D,H,W]`. A feature counts where one of its voxels does,
+            and is 0 in both models elsewhere. None where all count.
     """
-    pairs = zip(strips(new.float().square(), sizes), strips(old.float().square(), sizes), strict=True)
+    squares = [features.float().square() for features in (new, old)]
+    if seen is not None:
+        there = adaptive_max_pool3d(seen, new.shape[2:])
+        squares = [square * there for square in squares]
+    pairs = zip(*(strips(square, sizes) for square in squares), strict=True)
     apart, whole = zip(
         *(((a - b).square().flatten(1).sum(1), b.square().flatten(1).sum(1)) for a, b in pairs)
     )

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext
-from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.seeding import generator
 from lifelong_ct.data.labels import IGNORE
+from lifelong_ct.memory.selection.arguments import whole
 from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.taps import Taps
-from lifelong_ct.strategies.teacher import TeacherPlugin
+from lifelong_ct.strategies.teacher import TeacherPlugin, inside
 
 LEAST = 32
 """Voxels of a prototype. The mean of fewer is no statistic, and says much of each of them."""
@@ -49,12 +49,9 @@ class Prototypes(TeacherPlugin):
     ) -> None:
         super().__init__()
         check_numbers(prototype_lambda=prototype_lambda, feature_lambda=feature_lambda)
-        if samples < 1 or patches < 1:
-            raise LifelongCTError(
-                f"samples={samples} and patches={patches}", "strategy.plugins", "write whole numbers above 0"
-            )
         self.prototype_lambda, self.feature_lambda = prototype_lambda, feature_lambda
-        self.samples, self.patches = samples, patches
+        self.samples = whole(samples, "strategy.plugins.samples", 1)
+        self.patches = whole(patches, "strategy.plugins.patches", 1)
         self.rows: list[tuple[str, int]] = []
         self._taps = Taps(["backbone"])
 
@@ -84,7 +81,9 @@ class Prototypes(TeacherPlugin):
         self._taps.open(self.teacher)
         self.answer(strategy)
         (old,) = self._taps.close()
-        self._moved = moved(new[: len(old)], old)  # replayed features may stand behind the new ones
+        counted = inside(strategy.mb_y)[:, None]
+        # replayed features may stand behind the new ones
+        self._moved = moved(new[: len(old)] * counted, old * counted)
 
     def before_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Adds both terms to the undivided loss."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.memory.selection.arguments import between
 from lifelong_ct.strategies.completing import Completion
 from lifelong_ct.strategies.teacher import TeacherPlugin
 
@@ -33,17 +34,14 @@ class PseudoLabels(TeacherPlugin):
 
     def __init__(self, threshold: float = 0.5, exemplar_labels: str = "pseudo") -> None:
         super().__init__()
-        if not isinstance(threshold, (int, float)) or not 0.5 <= threshold <= 1:
-            raise LifelongCTError(
-                f"threshold={threshold}", "strategy.plugins", "write a probability from 0.5 to 1"
-            )
         if exemplar_labels not in EXEMPLAR_LABELS:
             raise LifelongCTError(
                 f"exemplar_labels={exemplar_labels!r}",
                 "strategy.plugins",
                 f"use {' or '.join(EXEMPLAR_LABELS)}",
             )
-        self.threshold, self.exemplar_labels = threshold, exemplar_labels
+        self.threshold = between(threshold, "strategy.plugins.threshold", 0.5, 1.0)
+        self.exemplar_labels = exemplar_labels
 
     def bind(self, context: StrategyContext) -> None:
         super().bind(context)
@@ -53,8 +51,7 @@ class PseudoLabels(TeacherPlugin):
         """Completes the labels of the micro-batch, before its loss."""
         if self.teacher is None:
             return
-        new = len(strategy.mb_cases)  # replayed patches stand behind them
-        strategy.mbatch[1] = self.completed(strategy.mb_y, self.answer(strategy), new)
+        strategy.mbatch[1] = self.completed(strategy.mb_y, self.answer(strategy), strategy.mb_new)
 
     def completed(self, y: Tensor, logits: Tensor, new: int) -> Tensor:
         """Codes `[B,1,D,H,W]` with the pseudo-labels of the teacher's logits `[B,C_old,D,H,W]`; the samples after the

@@ -15,7 +15,10 @@ from lifelong_ct.core.units import format_bytes
 from lifelong_ct.data.labels import IGNORE
 from lifelong_ct.data.loading.patches import PAD_HU
 from lifelong_ct.memory.exemplars import Origin, least_bytes
+from lifelong_ct.memory.parts import stacked
 from lifelong_ct.memory.selection import Description, SelectionPolicy, needs_of
+from lifelong_ct.memory.selection.arguments import whole
+from lifelong_ct.strategies.arguments import bounds, wholes
 from lifelong_ct.strategies.describing import Describer
 
 
@@ -24,7 +27,8 @@ class Replay(StrategyPlugin):
 
     Chaudhry et al., "On Tiny Episodic Memories in Continual Learning", arXiv 1902.10486, algorithm 1: the
     loss is that of the union of the new batch and a batch of the memory, which every new patch is offered
-    to. Only exemplars of earlier hospitals are replayed: the present one is in the batch already. Bytes:
+    to. Only exemplars of earlier hospitals are replayed: the present one is in the batch already. In a stream
+    that tells no boundaries, where nobody knows which is the present one, all that is held is replayed. Bytes:
     `memory.exemplars`, whatever the number of hospitals.
 
     Args:
@@ -48,24 +52,13 @@ class Replay(StrategyPlugin):
         crop: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if precision < 1 or (window is not None and not (len(window) == 2 and window[0] < window[1])):
-            raise LifelongCTError(
-                f"window={window} and precision={precision}",
-                "strategy.plugins",
-                "write window: [low, high] in HU and a precision of at least 1",
-            )
-        if exemplars_per_batch < 1 or offer_every < 1:
-            raise LifelongCTError(
-                f"exemplars_per_batch={exemplars_per_batch} and offer_every={offer_every} must be at least 1",
-                "strategy.plugins",
-                "use strategy=naive for no replay",
-            )
         needs_of(selection)
         self.selection = selection
-        self.exemplars_per_batch = exemplars_per_batch
-        self.offer_every = offer_every
-        self.window, self.precision = window, precision
-        self.crop = None if crop is None else tuple(crop)
+        self.exemplars_per_batch = whole(exemplars_per_batch, "strategy.plugins.exemplars_per_batch", 1)
+        self.offer_every = whole(offer_every, "strategy.plugins.offer_every", 1)
+        self.window = None if window is None else bounds(window, "strategy.plugins.window")
+        self.precision = whole(precision, "strategy.plugins.precision", 1)
+        self.crop = None if crop is None else wholes(crop, "strategy.plugins.crop", 1)
 
     def bind(self, context: StrategyContext) -> None:
         super().bind(context)
@@ -76,7 +69,7 @@ class Replay(StrategyPlugin):
                 "strategy.plugins.crop",
                 "write three whole numbers from 1 to the patch's, or null",
             )
-        least = least_bytes(kept)
+        least = self.least(kept)
         if 0 < context.exemplar_bytes < least:
             raise LimitExceeded(
                 f"replay needs at least {least} bytes, one patch without any structure; "
@@ -98,11 +91,19 @@ class Replay(StrategyPlugin):
         if self._new is not None:
             self.offer(self.describer(strategy, self._new[1]))
 
+    def least(self, kept: Sequence[int]) -> int:
+        """Bytes of an exemplar of `kept` voxels `(D, H, W)`, at best."""
+        return least_bytes(kept)
+
     def past(self, strategy: Any) -> dict[str, torch.Tensor]:
-        """Exemplars of earlier hospitals for the micro-batch, as `ExemplarMemory.sample` gives them."""
-        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
+        """Exemplars of the past for the micro-batch, as `ExemplarMemory.sample` gives them."""
+        return stacked(self.drawn(strategy))
+
+    def drawn(self, strategy: Any) -> list[dict[str, torch.Tensor]]:
+        """The parts of exemplars of earlier hospitals; of any where the stream tells no boundaries."""
         rng = generator(self.context.seed, "replay", strategy.clock.train_iterations, strategy.micro_step)
-        return self.memory.sample(self.exemplars_per_batch, rng, without=hospital)
+        present = self.context.present(strategy)
+        return [parts for _, parts in self.memory.draw(self.exemplars_per_batch, rng, without=present)]
 
     def take(self, strategy: Any) -> None:
         """Remembers the micro-batch's patches for `offer`, every so many steps and where they may be kept, and looks at
@@ -141,10 +142,11 @@ class Replay(StrategyPlugin):
         return self.memory.declared_bytes()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"memory": self.memory.state_dict()}
+        return {"memory": self.memory.state_dict(), "describer": self.describer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.memory.load_state_dict(state["memory"])
+        self.describer.load_state_dict(state.get("describer") or {})
 
     def held_bytes(self) -> dict[str, int]:
         return self.memory.held_bytes()
@@ -158,9 +160,9 @@ def centred(size: Sequence[int], crop: Sequence[int]) -> tuple[tuple[int, ...], 
 
 def padded(crops: torch.Tensor, size: Sequence[int], value: int) -> torch.Tensor:
     """Crops `[B,C,d,h,w]` about the middle of patches `[B,C,D,H,W]` of one value."""
-    whole = crops.new_full((*crops.shape[:2], *size), value)
-    whole[centred(size, crops.shape[2:])[1]] = crops
-    return whole
+    patches = crops.new_full((*crops.shape[:2], *size), value)
+    patches[centred(size, crops.shape[2:])[1]] = crops
+    return patches
 
 
 def moved(origin: Origin, by: Sequence[int]) -> Origin:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lifelong_ct.avalanche_bridge.plugin import tensor_bytes
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.memory.selection.arguments import whole
 from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.path import LossPath
 from lifelong_ct.strategies.quadratic import QuadraticPenalty, laid_out, old_rows
@@ -41,20 +42,18 @@ class RWalk(QuadraticPenalty):
     """
 
     title = "RWalk"
+    reads_gradient = True
 
     def __init__(
         self, rwalk_lambda: float, alpha: float = 0.9, window: int = 10, damping: float = 1e-3
     ) -> None:
         check_numbers(rwalk_lambda=rwalk_lambda, alpha=alpha)
         check_numbers("write a damping above 0, such as 1e-3", positive=True, damping=damping)
-        if not 0 < alpha <= 1 or not isinstance(window, int) or window < 1:
-            raise LifelongCTError(
-                f"alpha={alpha} and window={window}",
-                "strategy.plugins",
-                "write alpha above 0 and at most 1, and one step or more",
-            )
+        if not 0 < alpha <= 1:
+            raise LifelongCTError(f"alpha={alpha}", "strategy.plugins", "write alpha above 0 and at most 1")
         super().__init__(rwalk_lambda)
-        self.alpha, self.window, self.damping = alpha, window, damping
+        self.alpha, self.damping = alpha, damping
+        self.window = whole(window, "strategy.plugins.window", 1)
         self.fisher: Weights = {}
         self.score: Weights = {}
         self.path: LossPath | None = None

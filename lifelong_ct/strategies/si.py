@@ -28,6 +28,7 @@ class SI(QuadraticPenalty):
     """
 
     title = "SI"
+    reads_gradient = True
 
     def __init__(self, si_lambda: float, damping: float = 0.1) -> None:
         check_numbers("write numbers, c of at least 0", si_lambda=si_lambda)

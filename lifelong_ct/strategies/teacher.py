@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
-from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.data.labels import IGNORE, LabelSpace
 from lifelong_ct.models.segmentation import SegmentationModel
 
 
@@ -67,6 +67,26 @@ class TeacherPlugin(StrategyPlugin):
 
     def _freeze(self, teacher: SegmentationModel) -> None:
         self.teacher = teacher.eval().requires_grad_(False)
+
+
+def inside(y: Tensor) -> Tensor:
+    """Voxels that are no padding: codes `[B,1,D,H,W]` → bool `[B,D,H,W]`. Of padding there is nothing to distil: nobody
+    looks there, and it would take the place of voxels that somebody does look at."""
+    return y[:, 0].long() != IGNORE
+
+
+def mean_inside(values: Tensor, y: Tensor | None) -> Tensor:
+    """Mean over the samples, each the mean over its voxels that are no padding, as in the loss; 0 where all are.
+
+    Args:
+        values: per voxel, `[B,D,H,W]`.
+        y: codes `[B,1,D,H,W]`; None where all voxels count.
+    """
+    if y is None:
+        return values.mean()
+    counted = inside(y).flatten(1)
+    sums = torch.where(counted, values.flatten(1), 0.0).sum(1)
+    return (sums / counted.sum(1).clamp(min=1)).mean()
 
 
 def heirs(space: LabelSpace, old: int, new: int) -> list[list[int]]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.cli.build import Blueprint
 from lifelong_ct.core.errors import Refused
@@ -50,10 +52,22 @@ def _refusal(config: Any, folder: Path) -> Refused | None:
 
 
 def check_unbounded(name: str, plugins: Callable[[], Sequence[SupervisedPlugin]]) -> None:
-    """Who says `boundaries: false` learns where no hook around experiences fires, and keeps its declared bytes."""
-    world = TinyWorld(plugins, 2, boundaries=False)
+    """Who says `boundaries: false` learns where no hook around experiences fires, keeps its declared bytes, and learns the
+    same wherever the boundary that nobody tells lies.
+
+    Raises:
+        AssertionError: with what does not hold.
+    """
+    world, whole = (TinyWorld(plugins, 2, boundaries=False) for _ in range(2))
     for hospital in (0, 1):
         world.learn(hospital, steps=2)
+    whole.learn_joined(steps=2)
+    found, expected = (each.learner.model.state_dict() for each in (world, whole))
+    different = [key for key in expected if not torch.equal(found[key], expected[key])]
+    assert not different, (
+        f"{name} learns otherwise where the same patches come as one experience ({', '.join(different)}): it looks at the "
+        "clock's experience or at a hospital's name; ask `context.present(strategy)`, or write `requires.boundaries: true`"
+    )
     for plugin, limit in zip(world.plugins, world.declared, strict=True):
         for kind, held in plugin.held_bytes().items():
             assert not limit or held <= limit.get(kind, 0), f"{name} holds {held} of {kind}, declared {limit}"

@@ -135,6 +135,29 @@ class TinyWorld:
         """Trains on the next hospital."""
         self.learner.learn(self._experiences[hospital], self.sources[hospital], steps)
 
+    def learn_joined(self, steps: int) -> None:
+        """Trains on all hospitals one after another, so many steps each, as if they were one experience."""
+        joined = _Joined(self.sources, steps)
+        self.learner.learn(self._experiences[0], joined, steps * len(self.sources))
+
+
+class _Joined:
+    """The patches of hospitals one after another; a PatchSource.
+
+    Args:
+        sources: of the hospitals.
+        each: batches of each.
+    """
+
+    def __init__(self, sources: Sequence[OnePatch], each: int) -> None:
+        self.sources, self.each = sources, each
+
+    def batch(self, step: int) -> Batch:
+        return self.sources[step // self.each % len(self.sources)].batch(step)
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        return map(self.batch, range(start, stop))
+
 
 class _Before(SupervisedPlugin):
     """Remembers the loss that the plugins get."""

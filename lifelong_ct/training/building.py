@@ -198,8 +198,9 @@ class Builder:
             exemplar_tier=self.options.exemplar_tier,
             arrivals=[_arrival(row) for row in self.rounds],
         )
-        for plugin in self.plugins:
+        for place, plugin in enumerate(self.plugins):
             plugin.check_others([other for other in self.plugins if other is not plugin])
+            plugin.check_behind(self.plugins[place + 1 :])
             plugin.bind(context)
         return self.plugins
 

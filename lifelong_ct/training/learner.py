@@ -66,8 +66,11 @@ class Learner(SupervisedTemplate):
 
     Attributes:
         source: where patches come from; a plugin may put another in its place before an experience is trained.
+        boundaries: see above.
         micro_step: number of the micro-batch within the optimizer step.
         mb_cases: content digests of the micro-batch's cases.
+        mb_new: how many of its samples are new; those behind them are exemplars.
+        mb_annotated: its codes as they were annotated, augmented: from `after_forward` on plugins complete `mb_y`.
         mb_patients, mb_corners: see `Batch`.
     """
 
@@ -111,11 +114,14 @@ class Learner(SupervisedTemplate):
         self._make_optimizer, self._width = optimizer, width
         self.accumulate, self.amp, self.clip, self.schedule = accumulate, AMP_TYPES[amp], clip, schedule
         self.reset_optimizer, self.augment, self.seed, self.on_step = reset_optimizer, augment, seed, on_step
+        self.boundaries = boundaries
         self._deaf = [] if boundaries else list(plugins)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == "fp16")
         self.source: PatchSource | None = None
         self.steps, self.micro_step = 0, 0
         self.mb_cases: Sequence[str] = ()
+        self.mb_new = 0
+        self.mb_annotated = torch.empty(0)
         self.mb_patients: Sequence[str] = ()
         self.mb_corners: Sequence[tuple[int, int, int]] = ()
         self.dataloader: Iterable[Any] = []
@@ -252,6 +258,7 @@ class Learner(SupervisedTemplate):
     def _take(self, batch: Batch, micro_step: int) -> None:
         self.micro_step, self.mb_cases = micro_step, batch.cases
         self.mb_patients, self.mb_corners = batch.patients, batch.corners
+        self.mb_new = 0 if batch.replayed else len(batch.cases)
         self.mbatch = [batch.x, batch.y]
         self._unpack_minibatch()
 
@@ -259,6 +266,7 @@ class Learner(SupervisedTemplate):
         if self.augment is not None:
             seed = derive_seed(self.seed, self.clock.train_iterations, self.micro_step)
             self.mbatch = list(self.augment(self.mb_x, self.mb_y, seed))
+        self.mb_annotated = self.mb_y
 
     def _finite_mean(self, losses: list[Tensor], cases: list[Sequence[str]]) -> float:
         """Checked before the weights change, so that the model of before is still whole."""

@@ -176,6 +176,22 @@ def test_who_says_that_it_needs_no_boundaries_and_does_is_caught() -> None:
         check_unbounded("bad", lambda: [Needy()])
 
 
+def test_who_looks_at_a_boundary_that_nobody_told_is_caught() -> None:
+    class Looking(StrategyPlugin):
+        """Its strength is another in each experience of the clock."""
+
+        def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+            strategy.loss = strategy.loss * (1 + strategy.clock.train_exp_counter)
+
+    class Asking(Looking):
+        def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+            assert self.context.present(strategy) is None
+
+    check_unbounded("good", lambda: [Asking()])
+    with pytest.raises(AssertionError, match="learns otherwise"):
+        check_unbounded("bad", lambda: [Looking()])
+
+
 def online(strategy: str, folder: Path) -> Any:
     places = (f"paths.{name}={folder / name}" for name in ("run", "store", "state"))
     asked = [f"strategy={strategy}", "stream=online", "debug=tiny", "reporter=quiet", *places]

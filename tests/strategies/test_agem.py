@@ -4,14 +4,24 @@ from typing import Any
 import pytest
 import torch
 from avalanche.training.plugins import AGEMPlugin
-from tiny import World
+from hospitals import options, stream
+from tiny import World, context
 from torch import Tensor, nn
 from toy import PerVoxel, patches, softmax_model, trained
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
+from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.memory.parts import stacked
 from lifelong_ct.memory.selection.reservoir import Reservoir
+from lifelong_ct.reporting.fanout import Reporters
 from lifelong_ct.strategies.agem import AGEM, loss_gradient, project
+from lifelong_ct.strategies.ewc import OnlineEWC
+from lifelong_ct.strategies.lwf import LwF
+from lifelong_ct.strategies.rwalk import RWalk
+from lifelong_ct.strategies.si import SI
+from lifelong_ct.training.run import Run
 
 THREE = {"hospitals": ["a", "b", "c"], "sharing": dict.fromkeys("abc", "patches")}
 
@@ -147,6 +157,7 @@ def test_a_parameter_without_a_gradient_counts_in_no_product() -> None:
     """Its part of g_ref would turn a harmless gradient, or leave a harmful one with g·g_ref < 0 where it moves."""
     model = nn.Linear(1, 1)
     agem = AGEM(Reservoir())
+    agem.bind(context(LabelSpace(["liver"])))
     model.weight.grad = torch.tensor([[-1.0]])
     agem._reference = {"weight": torch.tensor([[2.0]]), "bias": torch.tensor([7.0])}
     agem.after_backward(SimpleNamespace(model=model))
@@ -165,6 +176,60 @@ def test_memory_is_fed_as_replay_feeds_it_and_a_resumed_run_goes_on() -> None:
         world.learn(1, steps=4)
     for name, value in whole.weights().items():
         assert torch.equal(value, second.weights()[name]), name
+
+
+@pytest.mark.parametrize("method", [SI, RWalk])
+def test_what_reads_the_gradient_stands_before_it(method: Any) -> None:
+    agem, reads = AGEM(Reservoir()), method(1.0)
+    agem.check_behind([LwF(1.0), OnlineEWC(1.0)])
+    reads.check_behind([agem])
+    with pytest.raises(LifelongCTError, match=method.__name__) as error:
+        agem.check_behind([LwF(1.0), reads])
+    assert error.value.fix == f"list AGEM after {method.__name__}"
+
+
+def test_a_run_that_lists_it_before_si_is_refused(tmp_path: Any) -> None:
+    def plan(*made: Any) -> Any:
+        opts = options(stream({"name": "a"}, {"name": "b"}), tmp_path, new_plugins=lambda: list(made))
+        opts.limits["exemplars"] = 1 << 20  # type: ignore[index]
+        return Run(opts, Reporters([])).demands()
+
+    plan(SI(1.0), AGEM(Reservoir()))
+    with pytest.raises(LifelongCTError, match="SI would take the gradient"):
+        plan(AGEM(Reservoir()), SI(1.0))
+
+
+def test_its_bytes_are_asked_for_before_there_are_gradients_and_given_back() -> None:
+    """g_ref and the gradient of a piece of it: two copies of the parameters."""
+    needed: list[int] = []
+
+    class Asking(AGEM):
+        def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+            needed.append(self.context.ledger.held("gpu"))
+            super().after_backward(strategy)
+
+    agem, ledger = Asking(Reservoir()), Ledger()
+    world = World(agem, bind={"exemplar_bytes": 1 << 20, "ledger": ledger})
+    world.learn(0, steps=2)
+    world.learn(1, steps=2)
+    parameters = 4 * sum(p.numel() for p in world.learner.model.parameters())
+    assert needed == [0, 0, 2 * parameters, 2 * parameters]
+    assert ledger.held("gpu") == 0
+    assert ledger.peak("gpu") == agem.declared_bytes(parameters)["gpu"]
+
+
+def test_a_limit_that_is_too_low_stops_before_the_gradient_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(AGEM(Reservoir()), bind={"exemplar_bytes": 1 << 20, "ledger": Ledger({"gpu": 100})})
+    world.learn(0, steps=2)
+    monkeypatch.setattr("lifelong_ct.strategies.agem.loss_gradient", lambda *args: pytest.fail("too early"))
+    with pytest.raises(LimitExceeded, match="A-GEM reference"):
+        world.learn(1, steps=1)
+
+
+@pytest.mark.parametrize("wrong", [0, 1.5, True])
+def test_wrong_options_are_told_by_their_own_name(wrong: Any) -> None:
+    with pytest.raises(LifelongCTError, match="exemplars_per_step"):
+        AGEM(Reservoir(), exemplars_per_step=wrong)
 
 
 def test_a_hospital_that_shares_no_patches_is_no_reference() -> None:

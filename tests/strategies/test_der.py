@@ -16,10 +16,13 @@ from torch.utils.data import TensorDataset
 from toy import PerVoxel, Softmax, Source, ToyLearner, three_classes
 
 from lifelong_ct.avalanche_bridge import AvalancheDataset, SupervisedPlugin, benchmark_from_datasets
-from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.memory.exemplars import Origin
+from lifelong_ct.memory.parts import pack
+from lifelong_ct.memory.selection import Description
 from lifelong_ct.memory.selection.reservoir import Reservoir
 from lifelong_ct.strategies.der import DER, apart, dark, rounded
+from lifelong_ct.strategies.pseudo_labels import PseudoLabels
 from lifelong_ct.training.augment import Augment
 
 ROOM = {"exemplar_bytes": 1 << 20}
@@ -273,7 +276,45 @@ def test_weights_are_avalanche_s(alpha: float, beta: float, monkeypatch: pytest.
     assert (alone.weight - mine.weight).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("wrong", [{"alpha": -1.0}, {"beta": float("nan")}, {"stride": 0}])
+def test_stored_labels_are_the_hospital_s_and_not_what_an_old_model_made_of_them() -> None:
+    der, spy = DER(Reservoir(), stride=2), Spy()
+    world = World(PseudoLabels(), der, spy, annotated=([["liver"]], [["spleen"]]), bind=ROOM)
+    world.learn(0, steps=20)
+    world.learn(1, steps=4)
+    written = {c for _, parts in der.memory.held() for c in parts["y"].unique().tolist()}
+    told = {c for source in world.sources for lut in source.luts for c in lut.tolist()}
+    completed = {c for step in spy.steps for c in step["y"].unique().tolist()}
+    assert completed - told, "the old model told of something"
+    assert written <= told
+
+
+def test_without_boundaries_exemplars_of_any_hospital_are_replayed_but_not_the_batch_itself() -> None:
+    der, spy = DER(Reservoir(), stride=2, exemplars_per_batch=3), Spy()
+    world = World(der, spy, boundaries=False, bind=ROOM)
+    world.learn(0, steps=5)
+    assert [len(step["given"]) for step in spy.steps] == [1, 2, 2, 2, 2]
+    for number, step in enumerate(spy.steps[1:], start=1):
+        arrived = [world.sources[0].patch(i)[0] for i in range(2 * number)]
+        assert all(any(torch.equal(x, one) for one in arrived) for x in step["given"][1])
+
+
+def test_a_budget_below_any_patch_with_logits_fails_before_training() -> None:
+    """8³ voxels of one value and the 1×8³ logits of a head without organs, the smallest that an exemplar can be."""
+    parts = {
+        "x": torch.zeros(1, 8, 8, 8, dtype=torch.int16),
+        "y": torch.zeros(1, 8, 8, 8, dtype=torch.uint8),
+        "logits": torch.zeros(1, 8, 8, 8, dtype=torch.float16),
+    }
+    least = pack(parts, Origin("first", "a"), Description())[0].nbytes
+    assert least > pack({k: parts[k] for k in "xy"}, Origin("first", "a"), Description())[0].nbytes
+    World(DER(Reservoir(), stride=1), bind={"exemplar_bytes": least})
+    with pytest.raises(LimitExceeded, match=f"at least {least} bytes"):
+        World(DER(Reservoir(), stride=1), bind={"exemplar_bytes": least - 1})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"alpha": -1.0}, {"beta": float("nan")}, *({"stride": value} for value in (0, 2.5, True))]
+)
 def test_wrong_options(wrong: dict[str, Any]) -> None:
     with pytest.raises(LifelongCTError, match=next(iter(wrong))):
         DER(Reservoir(), **wrong)

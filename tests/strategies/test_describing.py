@@ -40,6 +40,7 @@ def after_forward(
         "mb_output": net(x),
         "mb_y": y,
         "clock": clock,
+        "boundaries": True,
         "micro_step": 1,
         "accumulate": 2,
         "_criterion": PartialDiceCE(describer.space),
@@ -158,6 +159,21 @@ def test_the_mean_is_that_of_the_directions_of_this_experience() -> None:
     strategy = after_forward(whole, describer, x, y)
     strategy.clock.train_exp_counter = 1
     assert np.allclose(describer(strategy, y)[0].vectors["mean"], units[-2], atol=1e-5)
+    assert describer.state_dict() == {}
+
+
+def test_without_boundaries_the_mean_is_that_of_the_run_and_outlives_a_checkpoint() -> None:
+    describer, whole, units = Describer(Wants("mean"), space()), net(), []
+    for seed in range(4):
+        x, y = patches(seed=seed)
+        strategy = after_forward(whole, describer, x, y, boundaries=False)
+        strategy.clock.train_exp_counter = seed
+        for told in describer(strategy, y):
+            vector = told.vectors["embedding"]
+            units.append(vector / np.linalg.norm(vector))
+            assert np.allclose(told.vectors["mean"], np.mean(units, 0), atol=1e-5)
+        state, describer = describer.state_dict(), Describer(Wants("mean"), space())
+        describer.load_state_dict(state)
 
 
 def test_gradients_are_those_of_the_head_by_autograd() -> None:

@@ -11,6 +11,7 @@ from tiny import World
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.cli.main import main
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.data.labels import IGNORE
 from lifelong_ct.strategies.ema_teacher import EMATeacher, append_rows, average, consistency, ramp
 
 
@@ -18,6 +19,13 @@ def test_consistency_of_two_voxels_by_hand() -> None:
     new = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).T.reshape(1, 2, 1, 1, 2)
     old = torch.tensor([[0.5, 0.5], [0.4, 0.6]]).T.reshape(1, 2, 1, 1, 2)
     assert consistency(new.log(), old.log()).item() == pytest.approx((0 + 0 + 0.3**2 + 0.3**2) / 4)
+
+
+def test_padding_is_no_voxel_of_the_consistency() -> None:
+    new = torch.tensor([[0.5, 0.5], [0.1, 0.9]]).T.reshape(1, 2, 1, 1, 2)
+    old = torch.tensor([[0.2, 0.8], [0.4, 0.6]]).T.reshape(1, 2, 1, 1, 2)
+    y = torch.tensor([IGNORE, 0], dtype=torch.uint8).view(1, 1, 1, 1, 2)
+    assert consistency(new.log(), old.log(), y).item() == pytest.approx(0.3**2)
 
 
 def test_an_average_of_constant_weights_nears_them_geometrically() -> None:

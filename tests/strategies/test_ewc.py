@@ -155,6 +155,7 @@ def test_a_loaded_state_follows_the_model_to_its_device() -> None:
         ({"ewc_lambda": 1.0, "gamma": float("nan")}, "gamma=nan"),
         ({"ewc_lambda": 1.0, "patches": 0}, "patches=0"),
         ({"ewc_lambda": 1.0, "patches": 1.5}, "patches=1.5"),
+        ({"ewc_lambda": 1.0, "patches": True}, "patches=True"),
         ({"ewc_lambda": 1.0, "fisher": "true"}, "fisher='true'"),
     ],
 )

@@ -204,7 +204,9 @@ def test_a_grid_that_does_not_divide_the_patch() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"patches": 0}, {"mantissa": 11}, {"exemplars_per_batch": 0}, {"latent_lambda": -1.0}]
+    "wrong",
+    [{name: v} for name in ("patches", "exemplars_per_batch") for v in (0, 1.5, True)]
+    + [{"mantissa": 11}, {"mantissa": 2.5}, {"mantissa": True}, {"latent_lambda": -1.0}],
 )
 def test_wrong_options(wrong: dict[str, Any]) -> None:
     with pytest.raises(LifelongCTError, match=next(iter(wrong))):

@@ -1,9 +1,12 @@
+from math import log
+
 import pytest
 import torch
 from tiny import World
 from torch.nn.functional import kl_div
 
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.data.labels import IGNORE
 from lifelong_ct.strategies.lwf import LwF, distillation
 
 
@@ -21,6 +24,22 @@ def test_distillation_by_hand() -> None:
     # KL((1/2, 1/2) || q) = -log 2 - (log q0 + log q1) / 2
     expected = -torch.log(torch.tensor(2.0)) - new.mean()
     torch.testing.assert_close(distillation(new.view(1, 2, 1, 1, 1), old.view(1, 2, 1, 1, 1), 1.0), expected)
+
+
+def test_padding_is_left_out_of_each_sample_s_mean_by_hand() -> None:
+    """One voxel of three in the first sample, two in the second, all padding in the third: KL of (½, ½) and (p, 1 - p) is
+    -log 2 - (log p + log (1 - p)) / 2."""
+    p = torch.tensor([[0.2, 0.9, 0.9], [0.3, 0.4, 0.9], [0.9, 0.9, 0.9]])
+    new = torch.stack([p, 1 - p], 1).log().view(3, 2, 1, 1, 3)
+    y = (
+        torch.tensor([[0, IGNORE, IGNORE], [1, 300, IGNORE], [IGNORE] * 3])
+        .to(torch.uint16)
+        .view(3, 1, 1, 1, 3)
+    )
+    cost = -log(2) - (p.double().log() + (1 - p.double()).log()) / 2
+    expected = (cost[0, 0] + (cost[1, 0] + cost[1, 1]) / 2 + 0) / 3
+    found = distillation(new, torch.zeros_like(new), 1.0, y)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_number_of_voxels_does_not_matter() -> None:

@@ -66,7 +66,13 @@ def test_weights_are_those_of_avalanche() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"mas_lambda": -1}, {"mas_lambda": 1, "alpha": 2}, {"mas_lambda": 1, "patches": 0}]
+    "wrong",
+    [
+        {"mas_lambda": -1},
+        {"mas_lambda": 1, "alpha": 2},
+        {"mas_lambda": 1, "patches": 0},
+        {"mas_lambda": 1, "patches": True},
+    ],
 )
 def test_wrong_arguments_are_told(wrong) -> None:
     with pytest.raises(LifelongCTError):

@@ -10,7 +10,7 @@ from tiny import World
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.data.labels import IGNORE, LabelSpace
 from lifelong_ct.losses.dice_ce import PartialDiceCE
 from lifelong_ct.strategies.mib import MiB, share_rows, unbiased_distillation
 from lifelong_ct.strategies.teacher import folded, heirs
@@ -24,6 +24,14 @@ def test_two_voxels_of_the_distillation_by_hand() -> None:
     second = -(3 / 4 * log(2 / 3) + 1 / 4 * log(1 / 3))
     expected = (first + second) / 2 / 2  # voxels, old channels
     assert unbiased_distillation(new, old, [[0, 2], [1]]).item() == pytest.approx(expected)
+
+
+def test_padding_is_no_voxel_of_the_distillation() -> None:
+    old, new = torch.zeros(1, 2, 1, 1, 2), torch.tensor([[0.25, 0.5, 0.25], [0.1, 0.1, 0.8]]).T.log()
+    y = torch.tensor([0, IGNORE], dtype=torch.uint8).view(1, 1, 1, 1, 2)
+    # (1/2, 1/2) of old and of new, with the new organ in the background
+    found = unbiased_distillation(new.reshape(1, 3, 1, 1, 2), old, [[0, 2], [1]], y)
+    assert found.item() == pytest.approx(log(2) / 2, rel=1e-6)
 
 
 def test_two_voxels_of_the_cross_entropy_are_those_of_the_marginal_loss() -> None:

@@ -119,6 +119,14 @@ def test_the_distance_is_added_with_its_schedule_and_starts_at_nothing() -> None
 def test_wrong_options() -> None:
     with pytest.raises(LifelongCTError, match="scales"):
         PLOP(scales=[0])
+    for scales in ([1.5], 2, []):
+        with pytest.raises(LifelongCTError, match="scales"):
+            PLOP(scales=scales)
+    for patches in (0, 1.5, True):
+        with pytest.raises(LifelongCTError, match="patches"):
+            PLOP(patches=patches)
+    with pytest.raises(LifelongCTError, match="layers"):
+        PLOP(layers="backbone")
     with pytest.raises(LifelongCTError, match="pod_lambda"):
         PLOP(pod_lambda=-1)
     with pytest.raises(LifelongCTError, match=r"no module backbone\.9") as error:

@@ -69,6 +69,22 @@ def test_each_sample_and_each_unit_weighs_the_same() -> None:
     assert torch.isfinite(nothing)
 
 
+def test_a_crop_in_padding_is_as_far_apart_as_the_crop_alone() -> None:
+    """4³ features amid 8³, whatever stands around them: with one window each strip of the crop is a quarter of what it is
+    alone, in both models, and the rest is 0. A feature of two voxels per axis counts if one of them does."""
+    torch.manual_seed(0)
+    old, new = torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 4, 4, 4)
+    wide = [torch.randn(2, 3, 8, 8, 8) for _ in range(2)]
+    for whole, crop in zip(wide, (new, old), strict=True):
+        whole[:, :, 2:6, 2:6, 2:6] = crop
+    seen = torch.zeros(2, 1, 16, 16, 16)
+    seen[:, :, 5:11, 4:12, 4:12] = 1
+    alone = distance(new, old, [(4, 4, 4)])
+    torch.testing.assert_close(distance(*wide, [(8, 8, 8)], seen), alone)
+    assert (distance(*wide, [(8, 8, 8)]) - alone).abs() > 1e-3
+    assert torch.equal(distance(*wide, [(8, 8, 8)], torch.ones_like(seen)), distance(*wide, [(8, 8, 8)]))
+
+
 def test_a_larger_image_has_more_windows_and_not_larger_ones() -> None:
     assert windows((6, 6, 6), (24, 24, 24), (24, 24, 24), (1, 2, 4)) == [(6,) * 3, (3,) * 3, (1,) * 3]
     assert windows((12, 6, 6), (24, 24, 24), (48, 24, 24), (1, 2, 4)) == [(6,) * 3, (3,) * 3, (1,) * 3]

@@ -202,7 +202,10 @@ def test_another_process_goes_on_with_the_same_weights() -> None:
     assert all(torch.equal(value, resumed.weights()[name]) for name, value in whole.weights().items())
 
 
-@pytest.mark.parametrize("wrong", [{"samples": 0}, {"patches": 0}, {"prototype_lambda": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{name: v} for name in ("samples", "patches") for v in (0, 1.5, True)] + [{"prototype_lambda": -1.0}],
+)
 def test_wrong_options(wrong: dict[str, Any]) -> None:
     with pytest.raises(LifelongCTError, match=next(iter(wrong))):
         Prototypes(**wrong)

@@ -10,7 +10,9 @@ from tiny import World, context
 from lifelong_ct.cli import compose
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.data.labels import IGNORE, PROTOCOL_BASE, LabelSpace
+from lifelong_ct.memory.selection.greedy_balanced import GreedyBalanced
 from lifelong_ct.memory.selection.reservoir import Reservoir
+from lifelong_ct.strategies.gdumb import GDumb
 from lifelong_ct.strategies.pseudo_labels import PseudoLabels
 from lifelong_ct.strategies.replay import Replay
 
@@ -101,6 +103,16 @@ def test_exemplars_are_completed_by_config(exemplar_labels: str) -> None:
     assert found.flatten().tolist() == [1, 1 if exemplar_labels == "pseudo" else nothing]
 
 
+def test_exemplars_that_are_the_whole_batch_are_left_as_they_were_annotated() -> None:
+    """GDumb trains on nothing else."""
+    gdumb, spy = GDumb(GreedyBalanced()), Spy()
+    plugins = (PseudoLabels(exemplar_labels="protocol"), gdumb, spy)
+    world = World(*plugins, annotated=ONLY_SPLEEN, bind={"exemplar_bytes": 1 << 20})
+    world.learn(0, steps=20)
+    world.learn(1, steps=4)
+    assert all(torch.equal(a, b) for a, b in zip(spy.before, spy.after, strict=True))
+
+
 def test_a_hospital_without_the_liver_is_trained_with_the_old_model_s_liver() -> None:
     plugin, spy = PseudoLabels(threshold=0.6), Spy()
     world = two_hospitals(plugin, spy)
@@ -140,7 +152,9 @@ def test_replay_and_pseudo_labels_combine_from_their_own_yamls() -> None:
     assert both == [*strategy("replay")["plugins"], *strategy("pseudo_labels")["plugins"]]
 
 
-@pytest.mark.parametrize("wrong", [{"threshold": 0.4}, {"threshold": 2}, {"exemplar_labels": "none"}])
+@pytest.mark.parametrize(
+    "wrong", [{"threshold": 0.4}, {"threshold": 2}, {"threshold": True}, {"exemplar_labels": "none"}]
+)
 def test_wrong_options(wrong: dict[str, Any]) -> None:
     with pytest.raises(LifelongCTError, match=next(iter(wrong))):
         PseudoLabels(**wrong)

@@ -86,6 +86,7 @@ def test_penalty_is_lambda_times_importance_times_squared_distance() -> None:
         {"rwalk_lambda": -1},
         {"rwalk_lambda": 1, "alpha": 0},
         {"rwalk_lambda": 1, "window": 0},
+        {"rwalk_lambda": 1, "window": True},
         {"rwalk_lambda": 1, "damping": 0},
     ],
 )

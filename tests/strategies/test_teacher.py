@@ -1,20 +1,26 @@
 """What every method with a teacher promises."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from test_mib import Seen
 from tiny import World
+from torch import nn
 
+from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
-from lifelong_ct.data.labels import LabelSpace
+from lifelong_ct.data.labels import IGNORE, LabelSpace
+from lifelong_ct.models.segmentation import SegmentationModel
 from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.ema_teacher import EMATeacher, consistency
 from lifelong_ct.strategies.lwf import LwF, distillation
 from lifelong_ct.strategies.mib import MiB, unbiased_distillation
 from lifelong_ct.strategies.plop import PLOP
 from lifelong_ct.strategies.pod import distance, windows
+from lifelong_ct.strategies.prototypes import Prototypes
 from lifelong_ct.strategies.pseudo_labels import PseudoLabels
 from lifelong_ct.strategies.teacher import folded, heirs
 
@@ -122,3 +128,46 @@ def test_folding_sums_probabilities() -> None:
 def test_weights_that_are_none(wrong: Any) -> None:
     with pytest.raises(LifelongCTError, match="weight="):
         check_numbers(weight=wrong, other=1.0)
+
+
+class Padding(SupervisedPlugin):
+    """Makes padding of half of each patch, with voxels of one value there."""
+
+    def __init__(self, hu: int) -> None:
+        super().__init__()
+        self.hu = hu
+
+    def before_forward(self, strategy: Any, **kwargs: Any) -> None:
+        x, y = (each.clone() for each in strategy.mbatch[:2])
+        x[..., 4:], y[..., 4:] = self.hu, IGNORE
+        strategy.mbatch[:2] = [x, y]
+
+
+DISTILLING = {
+    "LwF": lambda: LwF(3.0),
+    "MiB": lambda: MiB(3.0),
+    "PLOP": lambda: PLOP(3.0, patches=1),
+    "EMA": lambda: EMATeacher(3.0),
+    "Prototypes": lambda: Prototypes(0.0, 3.0, patches=1),
+}
+
+
+@pytest.mark.parametrize("method", DISTILLING)
+def test_what_the_models_say_of_padding_costs_nothing(method: str) -> None:
+    """A network of single voxels, whose answer in the padding is another for each HU that stands there."""
+    added = []
+    for hu in (-1024, 1024):
+        seen, net = Seen(), SegmentationModel(nn.Conv3d(1, 4, 1), features=4)
+        net.load_state_dict(
+            {n: torch.linspace(-1, 1, v.numel()).view_as(v) for n, v in net.state_dict().items()}
+        )
+        world = World(
+            Padding(hu), DISTILLING[method](), seen, model=net, optimizer=partial(torch.optim.SGD, lr=0.0)
+        )
+        world.learn(0)
+        with torch.no_grad():
+            world.learner.model.backbone.weight += 0.7
+        world.learn(1, steps=1)
+        added.append(seen.added[-1])
+    assert added[0] == pytest.approx(added[1], rel=1e-4)
+    assert added[0] > 1e-4
