@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from lifelong_ct.avalanche_bridge import AvalancheDataset, benchmark_from_datasets
+from lifelong_ct.avalanche_bridge import benchmark_from_datasets
+from lifelong_ct.avalanche_bridge.copying import attributed
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import adopt
 from lifelong_ct.core.ledger import Ledger
@@ -84,6 +85,7 @@ class Items(Dataset[Any]):
 
     def __init__(self, source: Patches, count: int) -> None:
         self.source, self.count = source, count
+        self.patients = [f"patient {source.seed}-{i}" for i in range(count)]
 
     def __len__(self) -> int:
         return self.count
@@ -146,7 +148,7 @@ class World:
         self.ledger = lent.ledger
         for plugin in self.plugins:
             plugin.bind(lent)
-        datasets = [AvalancheDataset([Items(source, items)]) for source in self.sources]
+        datasets = [attributed(Items(source, items)) for source in self.sources]
         self.experiences = list(benchmark_from_datasets(train=datasets).train_stream)
         self.losses: list[float] = []
         self._options = {

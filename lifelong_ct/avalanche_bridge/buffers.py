@@ -15,13 +15,14 @@ import torch
 from avalanche.benchmarks.utils.data_loader import GroupBalancedInfiniteDataLoader
 from avalanche.training.plugins import AGEMPlugin, ReplayPlugin
 from avalanche.training.storage_policy import ExperienceBalancedBuffer, ReservoirSamplingBuffer
-from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset
 
-from lifelong_ct.avalanche_bridge import AvalancheDataset
+from lifelong_ct.avalanche_bridge.copying import copied, in_memory, items, state_of, tensors_of
 from lifelong_ct.avalanche_bridge.forwarding import StockPlugin
 from lifelong_ct.avalanche_bridge.plugin import tensor_bytes
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.memory import copies
+from lifelong_ct.memory.parts import behind
 
 
 class CopyingPlugin(StockPlugin):
@@ -47,8 +48,8 @@ class CopyingPlugin(StockPlugin):
         return {"ram": total, "exemplars": total}
 
     def _held(self, datasets: Iterable[Dataset[Any]]) -> dict[str, int]:
-        held = tensor_bytes([tensors_of(dataset) for dataset in datasets])
-        return {"exemplars": held, "ram": held}
+        """They are the exemplars; that these lie in RAM the ledger is told, and nobody counts them twice."""
+        return {"exemplars": tensor_bytes([tensors_of(dataset) for dataset in datasets])}
 
     def lost_on_resume(self) -> list[str]:
         return []
@@ -87,11 +88,13 @@ class StockAGEM(CopyingPlugin):
         return self._declared(len(self._sharing()) * self.plugin.patterns_per_experience)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"buffers": [tensors_of(buffer) for buffer in self.plugin.buffers]}
+        return {"buffers": [state_of(buffer) for buffer in self.plugin.buffers]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Buffers whose patients have all withdrawn are gone."""
         self._admit(tensor_bytes(state["buffers"]))
-        self.plugin.buffers = [in_memory(*pair) for pair in state["buffers"]]
+        found = map(copies.opened, state["buffers"])
+        self.plugin.buffers = [in_memory(own["x"], own["y"], told) for own, told in found if told]
 
     def held_bytes(self) -> dict[str, int]:
         return self._held(self.plugin.buffers)
@@ -137,6 +140,8 @@ class StockReplay(CopyingPlugin):
             return
         self._admit(min(self.plugin.mem_size, self._count() + len(dataset)) * tensor_bytes(dataset[0]))
         policy.post_adapt(strategy, strategy.experience)
+        # with fewer patches than hospitals a new one has none, now and ever after
+        policy.buffer_groups = {key: g for key, g in policy.buffer_groups.items() if len(g.buffer)}
         for group in policy.buffer_groups.values():
             group.buffer = copied(group.buffer, range(len(group.buffer)))
         self._admit(self.held_bytes()["exemplars"])
@@ -149,62 +154,37 @@ class StockReplay(CopyingPlugin):
         while len(self._order) < count:
             self._order += torch.randperm(len(buffer)).tolist()
         chosen, self._order = self._order[:count], self._order[count:]
-        x, y = stacked([buffer[i] for i in chosen])
-        now = strategy.mbatch[1]
-        wide = max(now.dtype, y.dtype, key=lambda dtype: dtype.itemsize)
-        strategy.mbatch[0] = torch.cat([strategy.mbatch[0], x.to(strategy.mbatch[0])])
-        strategy.mbatch[1] = torch.cat([now.to(wide), y.to(now.device, wide)])
+        x, y = strategy.mbatch[:2]
+        strategy.mbatch[:2] = behind(x, y, items(buffer, chosen))
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         return self._declared(self.plugin.mem_size)
 
     def state_dict(self) -> dict[str, Any]:
         policy = self.plugin.storage_policy
-        groups = [[key, *tensors_of(g.buffer), g._buffer_weights] for key, g in policy.buffer_groups.items()]
+        groups = [
+            [key, state_of(group.buffer, weights=group._buffer_weights)]
+            for key, group in policy.buffer_groups.items()
+        ]
         return {"groups": groups, "experiences": policy._num_exps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._admit(tensor_bytes([group[1:3] for group in state["groups"]]))
+        """Groups whose patients have all withdrawn are gone."""
         policy = ExperienceBalancedBuffer(self.plugin.mem_size)
         lengths = policy.get_group_lengths(max(1, state["experiences"]))
-        for length, (key, x, y, weights) in zip(lengths, state["groups"]):
-            group = ReservoirSamplingBuffer(length)
-            group.buffer, group._buffer_weights = in_memory(x, y), weights
-            policy.buffer_groups[key] = group
+        for length, (key, own, *_) in zip(lengths, state["groups"]):
+            tensors, patients = copies.opened(own)
+            if patients:
+                group = ReservoirSamplingBuffer(length)
+                group.buffer = in_memory(tensors["x"], tensors["y"], patients)
+                group._buffer_weights = tensors["weights"]
+                policy.buffer_groups[key] = group
         policy._num_exps = state["experiences"]
         self.plugin.storage_policy = policy
+        self._admit(self.held_bytes()["exemplars"])
 
     def held_bytes(self) -> dict[str, int]:
         return self._held(group.buffer for group in self.plugin.storage_policy.buffer_groups.values())
 
     def _count(self) -> int:
         return sum(len(group.buffer) for group in self.plugin.storage_policy.buffer_groups.values())
-
-
-class Pairs(TensorDataset):
-    """Keeps its tensors findable inside Avalanche's wrappers."""
-
-
-def in_memory(x: Tensor, y: Tensor) -> AvalancheDataset:
-    """A dataset of patches `[n,C,D,H,W]` and their codes `[n,1,D,H,W]`."""
-    pairs = Pairs(x, y)
-    dataset = AvalancheDataset([pairs])
-    dataset.lifelong_pairs = pairs
-    return dataset
-
-
-def copied(dataset: Dataset[Any], chosen: Iterable[int]) -> AvalancheDataset:
-    """Some items of a dataset, in memory."""
-    return in_memory(*stacked([dataset[i] for i in chosen]))
-
-
-def stacked(pairs: list[tuple[Any, ...]]) -> tuple[Tensor, Tensor]:
-    """Patches and codes; the widest type of code serves all."""
-    x, y = ([torch.as_tensor(pair[k]) for pair in pairs] for k in (0, 1))
-    wide = max((each.dtype for each in y), key=lambda dtype: dtype.itemsize)
-    return torch.stack(x), torch.stack([each.to(wide) for each in y])
-
-
-def tensors_of(dataset: Dataset[Any]) -> list[Tensor]:
-    """The tensors of `in_memory`."""
-    return list(dataset.lifelong_pairs.tensors)  # type: ignore[attr-defined]

@@ -66,6 +66,7 @@ class ExemplarMemory:
         self._shelf = shelf or RamShelf()
         self._pool = Pool(())
         self._gone: dict[str, tuple[Descriptor, str]] = {}
+        self._decided = False
         for kind, nbytes in self.declared_bytes().items():
             ledger.admit(kind, owner, nbytes)
 
@@ -101,7 +102,7 @@ class ExemplarMemory:
                 "memory.exemplars",
                 f"raise it to at least {largest}, better to many times that, or use smaller patches",
             )
-        if packed:
+        if packed and not self._all_turned_away(packed):
             self._decide(packed)
         return len(packed)
 
@@ -185,6 +186,14 @@ class ExemplarMemory:
         self._gone = {descriptor.id: (descriptor, patient) for descriptor, patient in gone}
         self._keep(kept)
 
+    def _all_turned_away(self, newcomers: Sequence[tuple[Exemplar, bytes]]) -> bool:
+        """Whether the policy knows without a look at what is held that the last decision stands."""
+        ask = getattr(self.policy, "turns_away", None)
+        if ask is None or not self._decided:
+            return False
+        gone = [descriptor for descriptor, _ in self._gone.values()]
+        return all(ask(exemplar.descriptor, gone, self.seed) for exemplar, _ in newcomers)
+
     def _decide(self, newcomers: Sequence[tuple[Exemplar, bytes]]) -> None:
         candidates = [*self._pool.kept, *(exemplar for exemplar, _ in newcomers)]
         unique = list({exemplar.id: exemplar for exemplar in candidates}.values())
@@ -194,7 +203,7 @@ class ExemplarMemory:
         ]
         keep = self.policy.decide(descriptors, self.seed, self.budget)
         patients = {id: patient for id, (_, patient) in self._gone.items()}
-        patients |= {exemplar.id: exemplar.origin.patient for exemplar in unique}
+        patients |= {e.id: e.origin.patient for e, stays in zip(unique, keep) if not stays}
         gone = [_small(d) for d, stays in zip(descriptors, keep) if stays == d.gone]
         self._gone = {d.id: (d, patients[d.id]) for d in gone}
         kept = [exemplar for exemplar, stays in zip(unique, keep) if stays]
@@ -203,8 +212,10 @@ class ExemplarMemory:
             if exemplar.id in staying:
                 self._shelf.put(exemplar.id, data)
         self._keep(kept)
+        self._decided = True
 
     def _keep(self, kept: Sequence[Exemplar]) -> None:
+        self._decided = False  # what is held need not be what the policy would keep
         if len(kept) == len(self) and all(map(operator.is_, kept, self._pool.kept)):
             return
         self._shelf.keep([exemplar.id for exemplar in kept])
@@ -220,4 +231,6 @@ class ExemplarMemory:
 
 def _small(descriptor: Descriptor) -> Descriptor:
     """Of what is gone no vectors stay."""
+    if descriptor.gone:
+        return descriptor
     return replace(descriptor, gone=True, description=replace(descriptor.description, vectors={}))

@@ -146,3 +146,15 @@ def stacked(drawn: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         dtype = max((part.dtype for part in column), key=lambda t: t.itemsize)
         found[name] = torch.stack([part.to(dtype) for part in column])
     return found
+
+
+def behind(x: Tensor, y: Tensor, past: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """A micro-batch with others behind it, on its device: voxels in its type, codes as wide as the widest.
+
+    Args:
+        x: voxels `[B,C,D,H,W]`.
+        y: codes `[B,1,D,H,W]`.
+        past: `x` and `y` of the others, of the same size.
+    """
+    wide = max(y.dtype, past["y"].dtype, key=lambda dtype: dtype.itemsize)
+    return torch.cat([x, past["x"].to(x)]), torch.cat([y.to(wide), past["y"].to(y.device, wide)])

@@ -87,10 +87,10 @@ def _to_description(row: Mapping[str, Any]) -> Description:
     return Description(dict(row["organs"]), dict(row["scores"]), vectors)
 
 
-def states(tree: Any) -> Iterator[dict[str, Any]]:
-    """The states of exemplar memories in nested dicts and lists."""
-    if isinstance(tree, dict) and tree.get("kind") == KIND:
+def states(tree: Any, kind: str = KIND) -> Iterator[dict[str, Any]]:
+    """The states of exemplar memories, or of another kind, in nested dicts and lists."""
+    if isinstance(tree, dict) and tree.get("kind") == kind:
         yield tree
     elif isinstance(tree, (dict, list)):
         for value in tree.values() if isinstance(tree, dict) else tree:
-            yield from states(value)
+            yield from states(value, kind)

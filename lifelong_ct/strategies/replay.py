@@ -15,7 +15,7 @@ from lifelong_ct.core.units import format_bytes
 from lifelong_ct.data.labels import IGNORE
 from lifelong_ct.data.loading.patches import PAD_HU
 from lifelong_ct.memory.exemplars import Origin, least_bytes
-from lifelong_ct.memory.parts import stacked
+from lifelong_ct.memory.parts import behind, stacked
 from lifelong_ct.memory.selection import Description, SelectionPolicy, needs_of
 from lifelong_ct.memory.selection.arguments import whole
 from lifelong_ct.strategies.arguments import bounds, wholes
@@ -123,13 +123,11 @@ class Replay(StrategyPlugin):
     def append(self, strategy: Any, past: dict[str, torch.Tensor]) -> None:
         """Trains on these too, int16 `x` and codes `y`; on nothing more where there are none."""
         if past:
-            x, y = strategy.mbatch[0], strategy.mbatch[1]
-            wide = max(y.dtype, past["y"].dtype, key=lambda dtype: dtype.itemsize)
-            old_x, old_y = past["x"].to(x), past["y"].to(y.device, wide)
-            if old_x.shape[2:] != x.shape[2:]:
-                old_x, old_y = padded(old_x, x.shape[2:], PAD_HU), padded(old_y, x.shape[2:], IGNORE)
-            strategy.mbatch[0] = torch.cat([x, old_x])
-            strategy.mbatch[1] = torch.cat([y.to(wide), old_y])
+            x, y = strategy.mbatch[:2]
+            if past["x"].shape[2:] != x.shape[2:]:
+                outside = {"x": PAD_HU, "y": IGNORE}
+                past = {name: padded(past[name], x.shape[2:], value) for name, value in outside.items()}
+            strategy.mbatch[:2] = behind(x, y, past)
 
     def offer(self, said: Sequence[Description]) -> None:
         """Offers what was taken, if anything was, with a description of each."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from lifelong_ct.avalanche_bridge import AvalancheDataset, CLScenario, benchmark_from_datasets
+from lifelong_ct.avalanche_bridge import CLScenario, benchmark_from_datasets
+from lifelong_ct.avalanche_bridge.copying import attributed
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.labels import LabelSpace
@@ -115,7 +116,7 @@ class Stream:
 
     def benchmark(self, datasets: Sequence[Dataset[Any]]) -> CLScenario:
         """An Avalanche benchmark whose stream `train` has one experience per dataset, without task labels."""
-        return benchmark_from_datasets(train=[AvalancheDataset([dataset]) for dataset in datasets])
+        return benchmark_from_datasets(train=[attributed(dataset) for dataset in datasets])
 
     @property
     def scored(self) -> list[Hospital]:

@@ -10,7 +10,8 @@ import torch
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.cli.build import Blueprint
-from lifelong_ct.core.errors import Refused
+from lifelong_ct.core.errors import DataError, LifelongCTError, Refused
+from lifelong_ct.core.protocols import Batch
 from lifelong_ct.reporting.build import make_reporters
 from lifelong_ct.testing.world import TinyWorld
 from lifelong_ct.training.run import Run
@@ -32,7 +33,7 @@ def check_online(name: str, config: Any, folder: Path, needs: dict[str, Any]) ->
     again = bool(needs.get("past_data")) != bool(
         needs.get("reinitialise")
     )  # with both, it trains once on everything
-    expected = bool(needs.get("boundaries")) or again
+    expected = bool(needs.get("boundaries")) or bool(needs.get("held_out")) or again
     refused = _refusal(config, folder)
     if refused is None:
         assert not expected, f"{name} requires {needs} and is not refused where that is not there"
@@ -71,3 +72,52 @@ def check_unbounded(name: str, plugins: Callable[[], Sequence[SupervisedPlugin]]
     for plugin, limit in zip(world.plugins, world.declared, strict=True):
         for kind, held in plugin.held_bytes().items():
             assert not limit or held <= limit.get(kind, 0), f"{name} holds {held} of {kind}, declared {limit}"
+
+
+def check_held_out(
+    name: str, plugins: Callable[[], Sequence[SupervisedPlugin]], needs: dict[str, Any]
+) -> None:
+    """Who does not say `held_out: true` reads no patch but those that it trains on.
+
+    Args:
+        name: of the strategy.
+        plugins: makes its plugins.
+        needs: `requires` of the YAML.
+
+    Raises:
+        AssertionError: it reads others.
+    """
+    assert needs.get("held_out") or not reads_held_out(plugins), (
+        f"{name} reads patches that it does not train on: write requires.held_out: true"
+    )
+
+
+def reads_held_out(plugins: Callable[[], Sequence[SupervisedPlugin]]) -> bool:
+    """Whether plugins read patches of two tiny hospitals beside those that are trained on."""
+    world = TinyWorld(plugins, 2)
+    for source in world.sources:
+        _show_once(source)
+    try:
+        for hospital in range(2):
+            world.learn(hospital)
+    except LifelongCTError as error:
+        if error.where == _ONCE:
+            return True
+        raise
+    return False
+
+
+_ONCE = "data.schedule"
+
+
+def _show_once(source: Any) -> None:
+    """As a loader of one pass: one batch, then its case is closed."""
+    read = source.batch
+
+    def batch(step: int) -> Batch:
+        if step:
+            raise DataError(f"batch {step} of 1", _ONCE, "use data.schedule=epochs", "closed")
+        shown: Batch = read(step)
+        return shown
+
+    source.batch, source.total = batch, 1

@@ -25,7 +25,7 @@ from lifelong_ct.cli.train import train
 from lifelong_ct.reporting.build import make_reporters
 from lifelong_ct.testing.holding import check_flat, check_told
 from lifelong_ct.testing.invariance import check_invariance
-from lifelong_ct.testing.scenarios import check_online, check_unbounded
+from lifelong_ct.testing.scenarios import check_held_out, check_online, check_unbounded
 from lifelong_ct.training import checkpoint, planner
 from lifelong_ct.training.run import Run
 
@@ -76,6 +76,7 @@ def check_alone(name: str, config: dict[str, Any]) -> None:
     assert grows is None or (isinstance(grows, str) and grows), f"{name}: `grows` is {grows!r}, not a formula"
     check_flat(name, plugins, grows)
     check_invariance(name, plugins)
+    check_held_out(name, plugins, strategy.get("requires") or {})
     if not (strategy.get("requires") or {}).get("boundaries"):
         check_unbounded(name, plugins)
 

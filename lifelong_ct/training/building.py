@@ -132,8 +132,10 @@ class Builder:
         for size, key in sizes:
             planner.check_size(model, size, key, self.stream.channels)
 
-    def experiences(self, opened: Callable[[Round], list[StoredVolume]]) -> list[Any]:
-        """Avalanche's experiences, one per round."""
+    def experiences(
+        self, opened: Callable[[Round], list[StoredVolume]], cases: Callable[[], Sequence[Case]]
+    ) -> list[Any]:
+        """Avalanche's experiences, one per round. `cases` are those of the volumes that were opened last."""
         datasets = [
             ExperiencePatches(
                 sum(len(hospital.train) for hospital in row.hospitals),
@@ -141,6 +143,7 @@ class Builder:
                 self.space,
                 self.stream.patch,
                 (self.options.seed, "dataset", row.after),
+                lambda i: self._patient(cases()[i]),
             )
             for row in self.rounds
         ]
@@ -179,8 +182,11 @@ class Builder:
             worker_cache=self._worker_cache,
             ledger=self.ledger,
             names=[f"{case.hospital} {identity.of(case)}" for case in cases],
-            patients=[identity.of_patient(case.hospital, case.patient) for case in cases],
+            patients=list(map(self._patient, cases)),
         )
+
+    def _patient(self, case: Case) -> str:
+        return self.options.identity.of_patient(case.hospital, case.patient)
 
     def _bound_plugins(self) -> list[StrategyPlugin]:
         exemplars = self.ledger.limits["exemplars"]

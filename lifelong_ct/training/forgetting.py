@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lifelong_ct.core.errors import CheckpointError, LifelongCTError
-from lifelong_ct.memory import rows
+from lifelong_ct.memory import copies, rows
 from lifelong_ct.memory.files import FOLDER, ExemplarFiles
 from lifelong_ct.training import checkpoint
 from lifelong_ct.training.folder import claimed
@@ -30,11 +31,12 @@ class Forgotten:
 
 
 def forget(run_folder: Path, patients: Collection[str]) -> Forgotten:
-    """Removes every exemplar of patients from every checkpoint of a run, and the files that only they needed.
+    """Removes every exemplar of patients from every checkpoint of a run, and the files that only they needed; likewise
+    the patches that Avalanche's own plugins keep.
 
     Each checkpoint is old or new, whenever this is interrupted, and a second call finishes. A run that goes on from
     the folder goes on without the patients; what the weights have learnt from them stays. A run that is under way
-    removes them with `ExemplarMemory.remove`.
+    removes them with `ExemplarMemory.remove`; one with a plugin of Avalanche's that keeps patches has to be stopped.
 
     Args:
         run_folder: of a run that no process is running.
@@ -45,8 +47,8 @@ def forget(run_folder: Path, patients: Collection[str]) -> Forgotten:
 
     Raises:
         LifelongCTError: no run folder, or a process is running in it.
-        CheckpointError: a checkpoint cannot be read, so that it cannot be told whose exemplars it holds. All others
-            are done.
+        CheckpointError: a checkpoint cannot be read, or holds patches of which nobody wrote down whose they are (see
+            `copies.unattributed`), so that they may be the patients'. What can be done is done everywhere.
     """
     folder = run_folder / "checkpoints"
     if not folder.is_dir():
@@ -73,12 +75,25 @@ def _from_checkpoints(
         except CheckpointError as error:
             problem = error
             continue
-        found = [rows.without(own, patients) for own in rows.states(state)]
-        if any(changed for _, changed in found):
+        count, changed = _without(state, patients)
+        if changed:
             checkpoint.save(path, state)
-        if count := sum(count for count, _ in found):
+        if count:
             removed[path.name] = count
+        if left := copies.unattributed(state.get("strategy")):
+            problem = CheckpointError(
+                f"{left} patches are kept of which nobody knows whose they are",
+                str(path),
+                "delete this checkpoint; the run goes on from another one, or starts again",
+            )
     return removed, problem
+
+
+def _without(state: dict[str, Any], patients: frozenset[str]) -> tuple[int, bool]:
+    """Takes patients out of the state of a run; how many patches, and whether anything changed."""
+    found = [rows.without(own, patients) for own in rows.states(state)]
+    copied = sum(copies.without(own, patients) for own in rows.states(state, copies.KIND))
+    return copied + sum(count for count, _ in found), bool(copied) or any(changed for _, changed in found)
 
 
 def _sizes(files: ExemplarFiles) -> dict[str, int]:

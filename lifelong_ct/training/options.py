@@ -35,15 +35,17 @@ class Requires:
         reinitialise: a new model before it trains.
         boundaries: it must be told where an experience ends.
         resumable: its state can be written to a checkpoint.
+        held_out: it reads patches, or whole cases, of an experience beside the patches that it trains on.
     """
 
     past_data: bool = False
     reinitialise: bool = False
     boundaries: bool = False
     resumable: bool = True
+    held_out: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("past_data", "reinitialise", "boundaries", "resumable"):
+        for key in ("past_data", "reinitialise", "boundaries", "resumable", "held_out"):
             _yes_or_no(getattr(self, key), key, "strategy.requires")
 
 

@@ -53,8 +53,8 @@ def refuse(options: RunOptions, listed: Sequence[Round]) -> None:
     """Looks whether the strategy allows the scenario.
 
     Raises:
-        Refused: it must be told where experiences end and the stream does not tell, or it reads cases again and they are
-            shown once, or belong to a hospital that does not share them.
+        Refused: it must be told where experiences end and the stream does not tell, or it reads cases again, or other
+            patches of them, and they are shown once, or belong to a hospital that does not share them.
     """
     needs, named = options.requires, f"strategy={options.strategy}"
     private = [f"{h.name} ({h.sharing})" for h in options.stream.hospitals if h.private]
@@ -69,6 +69,12 @@ def refuse(options: RunOptions, listed: Sequence[Round]) -> None:
             f"{named} trains on past hospitals again, one_pass reads each case once",
             "data.schedule",
             "use data.schedule=epochs, or a strategy without requires.past_data",
+        )
+    if needs.held_out and options.data.schedule == "one_pass":
+        raise Refused(
+            f"{named} reads patches that it does not train on, one_pass closes each case after its own",
+            "strategy.requires, data.schedule",
+            "use data.schedule=epochs, or a strategy without requires.held_out (naive, replay, lwf, si)",
         )
     renewed = needs.reinitialise and len(listed) > 1
     if (needs.boundaries or renewed) and not options.stream.boundaries:

@@ -93,7 +93,7 @@ class Run:
         self.volumes = self.builder.volumes(self.store, self.teller.stage)
         self.learner = self.builder.learner(self._on_step)
         self.builder.check_sizes(self.learner.model)
-        self.experiences = self.builder.experiences(self._opened)
+        self.experiences = self.builder.experiences(self._opened, lambda: self.volumes.cases)
         self.scorer = self.builder.scorer(self.volumes, self.teller.stage)
 
     # --- the rounds -----------------------------------------------------------------------------------

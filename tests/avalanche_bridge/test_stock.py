@@ -1,3 +1,4 @@
+import copy
 import json
 from collections import defaultdict
 from types import SimpleNamespace
@@ -9,11 +10,12 @@ from avalanche.training import plugins as stock
 from avalanche.training.utils import ParamData
 from tiny import World
 
-from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.avalanche_bridge import AvalancheDataset, SupervisedPlugin
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import adopt, decode, encode
-from lifelong_ct.core.errors import LimitExceeded
+from lifelong_ct.core.errors import CheckpointError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.memory import copies, rows
 
 PATCH_BYTES = 8**3 * (2 + 1)
 
@@ -84,6 +86,56 @@ def test_what_a_stock_plugin_holds_is_on_the_ledger() -> None:
     assert world.ledger.holders("gpu") == {"EWCPlugin": 2 * parameters}
 
 
+def kept(plugin: Any) -> list[tuple[torch.Tensor, str]]:
+    """Patches in the state of a plugin, and whose they are."""
+    found = list(rows.states(plugin.state_dict(), copies.KIND))
+    return [pair for own in found for pair in zip(own["tensors"]["x"], own["patients"], strict=True)]
+
+
+@pytest.mark.parametrize("make", [agem, lambda: stock.ReplayPlugin(mem_size=4)])
+class TestCopies:
+    def test_they_know_whose_they_are(self, make: Any) -> None:
+        world = World(make(), items=5)
+        world.learn(0)
+        world.learn(1)
+        assert len(kept(world.plugins[0])) == 4
+        for x, patient in kept(world.plugins[0]):
+            hospital, item = map(int, patient.removeprefix("patient ").split("-"))
+            assert torch.equal(x, world.sources[hospital].patch(item)[0])
+
+    def test_each_byte_is_told_once(self, make: Any) -> None:
+        world = World(make())
+        world.learn(0)
+        assert world.plugins[0].held_bytes() == {"exemplars": 2 * PATCH_BYTES}
+        assert world.ledger.held("ram") == 2 * PATCH_BYTES, "where it lies the ledger knows"
+
+    def test_what_nobody_tells_of_has_no_patient(self, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tiny.attributed", lambda dataset: AvalancheDataset([dataset]))
+        world = World(make())
+        world.learn(0)
+        assert [patient for _, patient in kept(world.plugins[0])] == ["", ""]
+        assert copies.unattributed([world.plugins[0].state_dict()]) == 2
+
+    def test_a_run_goes_on_without_those_who_withdrew(self, make: Any) -> None:
+        world = World(make())
+        world.learn(0)
+        state = copy.deepcopy(world.state_dict())
+        for own in rows.states(state["plugins"], copies.KIND):
+            assert copies.without(own, {"patient 0-0", "patient 0-1"}) == 2
+        resumed = World(make())
+        resumed.load_state_dict(state)
+        resumed.learn(1)
+        assert {patient for _, patient in kept(resumed.plugins[0])} == {"patient 1-0", "patient 1-1"}
+        assert resumed.plugins[0].held_bytes() == {"exemplars": 2 * PATCH_BYTES}
+
+    def test_a_state_that_does_not_tell_is_refused(self, make: Any) -> None:
+        world = World(make())
+        x, y = torch.zeros(2, 1, 8, 8, 8, dtype=torch.int16), torch.zeros(2, 1, 8, 8, 8, dtype=torch.uint8)
+        old = {"buffers": [[x, y]], "groups": [[0, x, y, torch.ones(2)]], "experiences": 1}
+        with pytest.raises(CheckpointError, match="does not tell whose"):
+            world.plugins[0].load_state_dict(old)
+
+
 class TestAGEM:
     def test_its_memory_is_a_copy(self, monkeypatch: pytest.MonkeyPatch) -> None:
         world = World(agem(), items=3)
@@ -93,7 +145,7 @@ class TestAGEM:
             raise OSError("the hospital is not there any more")
 
         monkeypatch.setattr(world.sources[0], "patch", gone)
-        x, y = world.plugins[0].state_dict()["buffers"][0]
+        x, y = world.plugins[0].state_dict()["buffers"][0]["tensors"].values()
         assert (x.shape, y.shape, x.dtype) == ((2, 1, 8, 8, 8), (2, 1, 8, 8, 8), torch.int16)
         world.learn(1)
 
@@ -144,8 +196,8 @@ class TestReplay:
 
         monkeypatch.setattr(world.sources[0], "patch", gone)
         world.learn(1)
-        for key, x, y, weights in world.plugins[0].state_dict()["groups"]:
-            source = world.sources[key]
+        for key, own in world.plugins[0].state_dict()["groups"]:
+            source, (x, y, weights) = world.sources[key], own["tensors"].values()
             assert (x.shape, y.shape, x.dtype, len(weights)) == (
                 (1, 1, 8, 8, 8),
                 (1, 1, 8, 8, 8),
@@ -175,10 +227,21 @@ class TestReplay:
             assert world.plugins[0].held_bytes()["exemplars"] == kept * PATCH_BYTES
             assert world.ledger.holders("exemplars") == {"stock replay memory": kept * PATCH_BYTES}
 
+    def test_fewer_patches_than_hospitals(self) -> None:
+        world = World(stock.ReplayPlugin(mem_size=1))
+        world.learn(0)
+        (first,) = kept(world.plugins[0])
+        world.learn(1)
+        (second,) = kept(world.plugins[0])
+        assert first[1] == second[1]
+        resumed = World(stock.ReplayPlugin(mem_size=1))
+        resumed.load_state_dict(world.state_dict())
+        assert kept(resumed.plugins[0])[0][1] == first[1]
+
     def test_a_limit_is_kept_and_a_hospital_that_shares_no_patches_is_not(self) -> None:
         world = World(stock.ReplayPlugin(mem_size=3), bind={"ledger": Ledger({"exemplars": PATCH_BYTES})})
         with pytest.raises(LimitExceeded, match="stock replay"):
             world.learn(0)
         private = World(stock.ReplayPlugin(mem_size=3), bind={"sharing": {"first": "features"}})
         private.learn(0)
-        assert private.plugins[0].held_bytes() == {"exemplars": 0, "ram": 0}
+        assert private.plugins[0].held_bytes() == {"exemplars": 0}

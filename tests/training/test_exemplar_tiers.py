@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from avalanche.training import plugins as stock
 from hospitals import Heard, options, stream
 
 from lifelong_ct.core.errors import CheckpointError, LifelongCTError
 from lifelong_ct.core.identity import Identity
-from lifelong_ct.memory import rows
+from lifelong_ct.memory import copies, rows
 from lifelong_ct.memory.selection.reservoir import Reservoir
 from lifelong_ct.strategies.replay import Replay
 from lifelong_ct.training import checkpoint
@@ -37,16 +38,19 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
 KEYS: list[Identity] = []
 
 
-def executed(folder: Path, tier: str, stop: int | None = None, budget: str = "9KiB", keep: int = 2) -> Heard:
+def executed(
+    folder: Path, tier: str, stop: int | None = None, budget: str = "9KiB", keep: int = 2, plugin: Any = None
+) -> Heard:
     trainer = TrainerOptions(
         partial(torch.optim.AdamW, lr=1e-2), steps=6, stop_after=stop, keep_checkpoints=keep
     )
     heard = Heard()
     more: dict[str, Any] = {"limits": {"exemplars": budget}, "trainer": trainer, "exemplar_tier": tier}
     more["identity"] = KEYS[-1]
+    new = plugin or (lambda: Replay(Reservoir()))
     with claimed(folder / "run"):
         made = stream(*THREE, LAST)
-        Run(options(made, folder, new_plugins=lambda: [Replay(Reservoir())], **more), heard).execute()
+        Run(options(made, folder, new_plugins=lambda: [new()], **more), heard).execute()
     return heard
 
 
@@ -211,6 +215,57 @@ def test_a_checkpoint_that_cannot_be_read_is_told_once_the_others_are_done(tmp_p
         forget(tmp_path / "run", [key()])
     state = checkpoint.load(tmp_path / "run" / "checkpoints" / "after_003")
     assert all(row["patient"] != key() for row in held(state))
+
+
+STOCK = {
+    "A-GEM": lambda: stock.AGEMPlugin(patterns_per_experience=4, sample_size=4),
+    "replay": lambda: stock.ReplayPlugin(mem_size=8),
+}
+
+
+@pytest.mark.parametrize("name", sorted(STOCK))
+def test_a_patient_is_removed_from_what_avalanche_s_plugins_keep(tmp_path: Path, name: str) -> None:
+    def kept(state: dict[str, Any]) -> list[tuple[str, bytes]]:
+        found = list(rows.states(state, copies.KIND))
+        pairs = [zip(own["patients"], own["tensors"]["x"], strict=True) for own in found]
+        return [(patient, x.numpy().tobytes()) for each in pairs for patient, x in each]
+
+    scans = {
+        KEYS[-1].of_patient(case.hospital, case.patient): hospital.layout.load(case).image
+        for hospital in stream(*THREE).hospitals
+        for case in hospital.train
+    }
+    executed(tmp_path, "ram", stop=3, budget="1MiB", keep=3, plugin=STOCK[name])
+    before = {generation: kept(state) for generation, state in generations(tmp_path).items()}
+    for patient, x in before["after_003"]:
+        windows = np.lib.stride_tricks.sliding_window_view(scans[patient], (8, 8, 8)).reshape(-1, 8, 8, 8)
+        assert any(np.array_equal(window.ravel(), np.frombuffer(x, np.int16)) for window in windows)
+    gone = {x for patient, x in before["after_003"] if patient == key()}
+    assert len(gone) == 1
+    assert len(before["after_003"]) == 6
+    report = forget(tmp_path / "run", [key()])
+    assert report.exemplars == {"after_002": 1, "after_003": 1}
+    for generation, state in generations(tmp_path).items():
+        assert kept(state) == [pair for pair in before[generation] if pair[0] != key()]
+        assert not any(x in gone for _, x in kept(state))
+    executed(tmp_path, "ram", budget="1MiB", keep=3, plugin=STOCK[name])
+    assert len(kept(generations(tmp_path)["after_004"])) == 6
+    assert all(patient != key() for patient, _ in kept(generations(tmp_path)["after_004"]))
+
+
+def test_patches_that_are_nobody_s_are_told_and_all_else_is_done(tmp_path: Path) -> None:
+    executed(tmp_path, "ram", stop=3, budget="1MiB", keep=3)
+    path = tmp_path / "run" / "checkpoints" / "after_002"
+    state = checkpoint.load(path)
+    state["strategy"].append({"voxels": torch.zeros(3, 1, 8, 8, 8, dtype=torch.int16)})
+    checkpoint.save(path, state)
+    with pytest.raises(CheckpointError, match="3 patches are kept of which nobody knows") as error:
+        forget(tmp_path / "run", [key()])
+    assert error.value.where == str(path)
+    assert all(row["patient"] != key() for state in generations(tmp_path).values() for row in held(state))
+    (memory,) = rows.states(state)
+    memory["rows"][0]["patient"] = ""
+    assert copies.unattributed(state["strategy"]) == 4
 
 
 def test_a_folder_without_checkpoints_and_one_in_use_are_refused(tmp_path: Path) -> None:

@@ -45,6 +45,16 @@ def test_a_strategy_that_trains_on_past_hospitals_again_cannot_pass_once(tmp_pat
     assert [row.steps for row in alone] == [3], "with one hospital there is no past"
 
 
+def test_a_strategy_that_holds_patches_out_cannot_pass_once(tmp_path):
+    """With one hospital neither: its own cases are closed when it has been learnt."""
+    for cases in ((2, 4), (2,)):
+        opts = made(tmp_path, requires=Requires(held_out=True), cases=cases)
+        with pytest.raises(Refused, match="reads patches that it does not train on") as error:
+            rounds(opts)
+        assert error.value.where == "strategy.requires, data.schedule"
+        assert rounds(replace(opts, data=DataOptions()))
+
+
 @pytest.mark.parametrize(
     ("cases", "k", "fits"),
     [

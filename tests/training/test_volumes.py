@@ -7,6 +7,7 @@ import pytest
 from hospitals import Heard, options, stream
 from listed import entry, given
 
+from lifelong_ct.avalanche_bridge.copying import attributed
 from lifelong_ct.core.errors import DataError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data import admission
@@ -296,8 +297,11 @@ def test_a_case_without_a_voxel_of_the_step_s_organs_is_left_out(tmp_path):
         [{"spleen": 7 * 7}] * 2,
     ]
     assert found[0][0].digest != found[0][1].digest
-    data = ExperiencePatches(3, lambda: found[0], LabelSpace(["liver", "spleen"]), (8, 8, 8), (0,))
+    told = ["first patient", "second patient"].__getitem__
+    data = ExperiencePatches(3, lambda: found[0], LabelSpace(["liver", "spleen"]), (8, 8, 8), (0,), told)
     assert all(np.array_equal(a, b) for a, b in zip(data[2], data[0], strict=True)), "the first comes again"
+    assert data.patients is not None
+    assert list(attributed(data).patients) == ["first patient", "second patient", "first patient"]
 
 
 def test_a_step_that_no_case_shows_is_named(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.seeding import derive_seed
 
 NEEDS = frozenset({"offered", "organs", "embedding", "mean", "gradient", "loss", "uncertainty"})
 """What a policy may ask to be described, see `needs_of`; `offered` comes with any other."""
@@ -46,10 +47,24 @@ class Descriptor:
     hospital: str
     gone: bool = False
     description: Description = field(default_factory=Description, compare=False)
+    _draws: dict[tuple[int, str], int] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def draw(self, seed: int, purpose: str) -> int:
+        """63 bits that depend on seed, purpose and content only; drawn once, since every decision asks again."""
+        key = (seed, purpose)
+        if key not in self._draws:
+            self._draws[key] = derive_seed(seed, purpose, self.id)
+        return self._draws[key]
 
 
 class SelectionPolicy(Protocol):
-    """Decides, and touches nothing. An attribute `needs` names what of a `Description` it reads; without, nothing."""
+    """Decides, and touches nothing.
+
+    An attribute `needs` names what of a `Description` it reads; without, nothing. A method `turns_away(newcomer, gone,
+    seed) -> bool`, where it has one, is asked before: True says that `decide` would drop the newcomer and leave all else
+    as it was after the last decision, because of what is gone. It then is not called, which saves looking at every
+    exemplar for each patch that a full memory refuses.
+    """
 
     def decide(self, descriptors: Sequence[Descriptor], seed: int, budget: int) -> list[bool]:
         """Keep or drop per descriptor, at most `budget` bytes kept; the same answer anywhere.

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from lifelong_ct.memory.selection import Descriptor
 from lifelong_ct.memory.selection.shares import answers, fitting, lot, share_out
 
+_NAME = "hospital_balanced"
+
 
 class HospitalBalanced:
     """Gives every hospital the same bytes, and keeps a uniform sample of each.
@@ -33,11 +35,16 @@ class HospitalBalanced:
         ends = [end for members, end in queues if held.issuperset(members)]
         return answers(descriptors, [*kept, *(end for end in ends if end is not None)])
 
+    def turns_away(self, newcomer: Descriptor, gone: Sequence[Descriptor], seed: int) -> bool:
+        """Whether its hospital's search ends before it."""
+        own = (d for d in gone if d.hospital == newcomer.hospital)
+        return any(lot(seed, _NAME, d) < lot(seed, _NAME, newcomer) for d in own)
+
 
 def _queues(descriptors: Sequence[Descriptor], seed: int) -> list[list[int]]:
     """Per hospital the positions of its descriptors, the smallest priority first."""
     queues: dict[str, list[int]] = {}
-    lots = [(lot(seed, "hospital_balanced", d), d.id, d.gone) for d in descriptors]
+    lots = [(lot(seed, _NAME, d), d.id, d.gone) for d in descriptors]
     for i in sorted(range(len(descriptors)), key=lots.__getitem__):
         queues.setdefault(descriptors[i].hospital, []).append(i)
     return list(queues.values())

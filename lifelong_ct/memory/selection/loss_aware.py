@@ -44,6 +44,11 @@ class LossAware:
             keep[i] = True
         return keep
 
+    def turns_away(self, newcomer: Descriptor, gone: Sequence[Descriptor], seed: int) -> bool:
+        """Whether the search ends before it."""
+        known = (d for d in gone if "loss" in d.description.scores)
+        return any(self._priority(d, seed) < self._priority(newcomer, seed) for d in known)
+
     def _priority(self, descriptor: Descriptor, seed: int) -> float:
         loss = max(descriptor.description.scores.get("loss", 0.0), 1e-6)
         return -math.log(lot(seed, "loss_aware", descriptor)) / loss**self.power

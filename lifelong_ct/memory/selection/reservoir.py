@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.memory.selection import Descriptor
 
 
@@ -22,13 +21,17 @@ class Reservoir:
 
     def decide(self, descriptors: Sequence[Descriptor], seed: int, budget: int) -> list[bool]:
         """Keep or drop, one answer per descriptor; the kept ones sum to at most `budget` bytes."""
-        priority = [derive_seed(seed, "reservoir", d.id) for d in descriptors]
+        priority = [(d.draw(seed, "reservoir"), d.gone) for d in descriptors]
         keep = [False] * len(descriptors)
         left = budget
-        for i in sorted(range(len(descriptors)), key=lambda i: (priority[i], descriptors[i].gone)):
+        for i in sorted(range(len(descriptors)), key=priority.__getitem__):
             if descriptors[i].gone or descriptors[i].nbytes > left:
                 keep[i] = descriptors[i].gone
                 break
             keep[i] = True
             left -= descriptors[i].nbytes
         return keep
+
+    def turns_away(self, newcomer: Descriptor, gone: Sequence[Descriptor], seed: int) -> bool:
+        """Whether the search ends before it."""
+        return any(d.draw(seed, "reservoir") < newcomer.draw(seed, "reservoir") for d in gone)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
-from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.memory.selection import Descriptor
 
 
@@ -26,7 +25,7 @@ def pools(descriptors: Sequence[Descriptor], members: Sequence[int], seed: int, 
         count *= 2
     if count == 1:
         return [list(members)] if members else []
-    return _groups(descriptors, members, lambda d: derive_seed(seed, "pool", d.id) % count)
+    return _groups(descriptors, members, lambda d: d.draw(seed, "pool") % count)
 
 
 def share_out(
@@ -76,7 +75,7 @@ def fitting(descriptors: Sequence[Descriptor], order: Iterable[int], room: int) 
 
 def lot(seed: int, policy: str, descriptor: Descriptor) -> float:
     """A number in (0, 1) that depends on seed, policy and content only."""
-    return (derive_seed(seed, policy, descriptor.id) + 0.5) / 2**63
+    return (descriptor.draw(seed, policy) + 0.5) / 2**63
 
 
 def _groups(

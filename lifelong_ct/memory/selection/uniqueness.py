@@ -18,7 +18,8 @@ class Uniqueness:
     The dynamic memory of Chou et al., "Embracing Massive Medical Data", MICCAI 2024 (arXiv 2407.04687), as in the
     authors' code: similarity is the cosine of two patches' features, and the patch with the most similar neighbour
     leaves, one after the other. Of the nearest pair their code drops the first in the list, here it is drawn by
-    content. Sizes do not count in who leaves. The features are those of the offer; theirs are renewed in each use.
+    content. Sizes do not count in who leaves. The features are those of the last description: with `OnlineMemory` they are
+    renewed in each use, as theirs are; with `Replay` they stay those of the offer.
 
     Args:
         pool: patches that are compared with each other, about; a larger memory is cut into such pools at random.
