@@ -28,10 +28,12 @@ TUNING_SEED = 1000
 ORDERS = ("[usual,permuted,inverted]", "[inverted,usual,permuted]", "[permuted,inverted,usual]")
 SEEDS = (0, 1, 2)
 STEPS = 120
-TRAINING_BYTES = 3_875_475
-"""Of the training volumes, compressed: `lifelong-ct ingest --config-dir experiments/methods/conf stream=methods`."""
-BUDGETS = {0.001: "[16,16,16]", 0.01: "[24,24,24]", 0.02: "[24,24,24]", 0.05: "null", 0.2: "null"}
-"""Share of `TRAINING_BYTES` → crop of each patch: the smallest budget holds one or two of 16³ voxels."""
+PATIENTS = 48
+"""Per hospital, of the budgets: with the table's 6 a thousandth of the bytes holds no patch."""
+TRAINING_BYTES = 31_206_363
+"""Of their volumes, compressed: `lifelong-ct ingest --config-dir experiments/methods/conf stream=methods
+stream.common.train=48`. The table's take 3,875,475."""
+BUDGETS = (0.001, 0.01, 0.02, 0.05, 0.2)
 POLICIES = ("reservoir", "organ_balanced", "herding")
 Command = list[str]
 
@@ -78,11 +80,10 @@ def _compute(names: Sequence[str], grids: Mapping[str, Any], folder: Path) -> It
 
 
 def _budgets(names: Sequence[str], grids: Mapping[str, Any], folder: Path) -> Iterator[Command]:
-    policies = "selection=" + ",".join(POLICIES)
-    for share, crop in BUDGETS.items():
-        size = f"memory.exemplars={round(share * TRAINING_BYTES)}"
-        keep = f"strategy.plugins.0.crop={crop}"
-        yield _command("replay", folder, *_chosen("replay"), policies, size, keep, _seeds())
+    policies, patients = "selection=" + ",".join(POLICIES), f"stream.common.train={PATIENTS}"
+    sizes = "memory.exemplars=" + ",".join(str(round(share * TRAINING_BYTES)) for share in BUDGETS)
+    yield _command("replay", folder, *_chosen("replay"), patients, policies, sizes, _seeds())
+    yield _command("joint,naive", folder, patients, _seeds())
 
 
 def _orders() -> str:
@@ -99,7 +100,12 @@ def _chosen(name: str) -> list[str]:
 
 
 def _command(name: str, folder: Path, *overrides: str) -> Command:
-    own = (f"strategy={name}", "stream=methods", f"paths.runs={folder}", f"paths.state={folder}/state-{name}")
+    own = (
+        f"strategy={name}",
+        "stream=methods",
+        f"paths.runs={folder}",
+        f"paths.state={folder}/state-{name.replace(',', '-')}",
+    )
     conf = ("--config-dir", str(HERE / "conf"))
     return ["lifelong-ct", *conf, *own, "reporter=quiet", *overrides, "-m"]
 

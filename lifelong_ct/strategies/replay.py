@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
-from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
+from lifelong_ct.core.errors import LimitExceeded
 from lifelong_ct.core.seeding import generator
 from lifelong_ct.core.units import format_bytes
-from lifelong_ct.data.labels import IGNORE
-from lifelong_ct.data.loading.patches import PAD_HU
 from lifelong_ct.memory.exemplars import Origin, least_bytes
 from lifelong_ct.memory.parts import behind, stacked
 from lifelong_ct.memory.selection import Description, SelectionPolicy, needs_of
 from lifelong_ct.memory.selection.arguments import whole
-from lifelong_ct.strategies.arguments import bounds, wholes
+from lifelong_ct.strategies.arguments import bounds
 from lifelong_ct.strategies.describing import Describer
 
 
@@ -38,8 +35,6 @@ class Replay(StrategyPlugin):
         window: HU; voxels outside are kept as its bounds. None keeps them as they are.
         precision: HU; voxels are rounded to multiples of it, an RMS error of 0.29 times it. Below the noise that costs
             little and saves most of the bytes, since noise does not compress; 1 keeps every bit.
-        crop: voxels `(D, H, W)` about the middle of a patch that are kept, for budgets that hold few whole ones; replayed,
-            they lie in padding. None keeps the patch.
     """
 
     def __init__(
@@ -49,7 +44,6 @@ class Replay(StrategyPlugin):
         offer_every: int = 1,
         window: Sequence[float] | None = None,
         precision: int = 1,
-        crop: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         needs_of(selection)
@@ -58,24 +52,16 @@ class Replay(StrategyPlugin):
         self.offer_every = whole(offer_every, "strategy.plugins.offer_every", 1)
         self.window = None if window is None else bounds(window, "strategy.plugins.window")
         self.precision = whole(precision, "strategy.plugins.precision", 1)
-        self.crop = None if crop is None else wholes(crop, "strategy.plugins.crop", 1)
 
     def bind(self, context: StrategyContext) -> None:
         super().bind(context)
-        kept = self.crop or context.patch
-        if len(kept) != 3 or not all(0 < n <= size for n, size in zip(kept, context.patch)):
-            raise LifelongCTError(
-                f"crop={list(kept)} of a patch of {list(context.patch)}",
-                "strategy.plugins.crop",
-                "write three whole numbers from 1 to the patch's, or null",
-            )
-        least = self.least(kept)
+        least = self.least(context.patch)
         if 0 < context.exemplar_bytes < least:
             raise LimitExceeded(
                 f"replay needs at least {least} bytes, one patch without any structure; "
                 f"the limit is {format_bytes(context.exemplar_bytes)}",
                 "memory.exemplars",
-                f"raise it to many times {least}, keep a crop of each patch, or use strategy=naive",
+                f"raise it to many times {least}, or use strategy=naive",
             )
         self.memory = context.exemplars(self.selection)
         self.describer = Describer(self.selection, context.label_space)
@@ -112,21 +98,13 @@ class Replay(StrategyPlugin):
         due = strategy.clock.train_iterations % self.offer_every == 0
         if due and self.memory.allows(hospital, ("x", "y")):
             x, y = (each.cpu() for each in strategy.mbatch[:2])
-            origins = self.context.origins(strategy)
-            if self.crop:
-                low, middle = centred(x.shape[2:], self.crop)
-                x, y = x[middle], y[middle]
-                origins = [moved(origin, low) for origin in origins]
-            self._new = coarse(x, self.window, self.precision), y, origins
+            self._new = coarse(x, self.window, self.precision), y, self.context.origins(strategy)
             self.describer.watch(strategy.model)
 
     def append(self, strategy: Any, past: dict[str, torch.Tensor]) -> None:
         """Trains on these too, int16 `x` and codes `y`; on nothing more where there are none."""
         if past:
             x, y = strategy.mbatch[:2]
-            if past["x"].shape[2:] != x.shape[2:]:
-                outside = {"x": PAD_HU, "y": IGNORE}
-                past = {name: padded(past[name], x.shape[2:], value) for name, value in outside.items()}
             strategy.mbatch[:2] = behind(x, y, past)
 
     def offer(self, said: Sequence[Description]) -> None:
@@ -148,27 +126,6 @@ class Replay(StrategyPlugin):
 
     def held_bytes(self) -> dict[str, int]:
         return self.memory.held_bytes()
-
-
-def centred(size: Sequence[int], crop: Sequence[int]) -> tuple[tuple[int, ...], tuple[slice, ...]]:
-    """Where a crop about the middle begins, and its slices of `[B,C,D,H,W]`."""
-    low = tuple((n - m) // 2 for n, m in zip(size, crop, strict=True))
-    return low, (slice(None), slice(None), *(slice(a, a + m) for a, m in zip(low, crop, strict=True)))
-
-
-def padded(crops: torch.Tensor, size: Sequence[int], value: int) -> torch.Tensor:
-    """Crops `[B,C,d,h,w]` about the middle of patches `[B,C,D,H,W]` of one value."""
-    patches = crops.new_full((*crops.shape[:2], *size), value)
-    patches[centred(size, crops.shape[2:])[1]] = crops
-    return patches
-
-
-def moved(origin: Origin, by: Sequence[int]) -> Origin:
-    """The origin of what begins so many voxels further."""
-    if origin.corner is None:
-        return origin
-    d, h, w = (at + n for at, n in zip(origin.corner, by, strict=True))
-    return replace(origin, corner=(d, h, w))
 
 
 def coarse(x: torch.Tensor, window: Sequence[float] | None, precision: int) -> torch.Tensor:

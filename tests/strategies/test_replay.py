@@ -10,7 +10,7 @@ from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.memory.exemplars import ExemplarMemory, Origin
 from lifelong_ct.memory.selection.reservoir import Reservoir
-from lifelong_ct.strategies.replay import Replay, centred, coarse, moved, padded
+from lifelong_ct.strategies.replay import Replay, coarse
 from lifelong_ct.training.augment import Augment
 
 
@@ -131,7 +131,6 @@ def test_without_boundaries_all_that_is_held_is_replayed_from_the_first_hospital
     "wrong",
     [
         *({name: value} for name in ("exemplars_per_batch", "offer_every") for value in (0, 1.5, True)),
-        *({"crop": value} for value in ([4.0, 4, 4], 4, "4", [])),
         {"precision": 2.5},
         {"window": 5},
         {"window": ["a", "b"]},
@@ -190,48 +189,11 @@ def test_a_budget_below_any_patch_fails_before_training() -> None:
     World(Replay(Reservoir()), bind={"exemplar_bytes": memory.nbytes})
 
 
-def test_a_crop_keeps_the_middle_and_comes_back_in_padding() -> None:
-    replay, batches = Replay(Reservoir(), exemplars_per_batch=1, crop=(4, 6, 8)), Batches()
-    world = World(replay, batches)
-    world.learn(0, steps=6)
-    world.learn(1, steps=1)
-    x, y = batches.seen[-1]
-    inside = torch.zeros(8, 8, 8, dtype=torch.bool)
-    inside[2:6, 1:7] = True
-    assert (x[2, 0][~inside] == -1024).all()
-    assert (y[2, 0][~inside] == 255).all()
-    patches = [world.sources[0].patch(i) for i in range(12)]
-    assert any(
-        torch.equal(voxels[0][inside], x[2, 0][inside]) and torch.equal(codes[0][inside], y[2, 0][inside])
-        for voxels, codes, _ in patches
-    )
-    for exemplar, parts in replay.memory.held():
-        assert parts["x"].shape == (1, 4, 6, 8)
+def test_an_exemplar_knows_the_corner_of_its_patch() -> None:
+    replay = Replay(Reservoir(), exemplars_per_batch=1)
+    World(replay).learn(0, steps=6)
+    held = list(replay.memory.held())
+    assert held
+    for exemplar, _ in held:
         i = int(exemplar.origin.case.rpartition("-")[2])
-        assert exemplar.origin.corner == (i + 2, 10 * i + 1, -i), "the patch's, moved by the crop"
-
-
-def test_an_odd_rest_stands_behind_a_crop_and_its_corner_moves_with_it() -> None:
-    low, middle = centred((7, 8, 9), (4, 8, 4))
-    assert low == (1, 0, 2)
-    x = torch.arange(7 * 8 * 9).reshape(1, 1, 7, 8, 9)
-    assert torch.equal(x[middle], x[:, :, 1:5, :, 2:6])
-    assert torch.equal(padded(x[middle], (7, 8, 9), -1)[middle], x[middle])
-    assert int((padded(x[middle], (7, 8, 9), -1) == -1).sum()) == 7 * 8 * 9 - 4 * 8 * 4
-    assert moved(Origin("h", "c", "p", (-3, 10, 5)), low).corner == (-2, 10, 7)
-    assert moved(Origin("h", "c"), low).corner is None
-
-
-@pytest.mark.parametrize("crop", [(4, 4), (0, 4, 4), (4, 4, 9)])
-def test_a_crop_that_is_none_is_refused(crop: tuple[int, ...]) -> None:
-    with pytest.raises(LifelongCTError, match="crop="):
-        World(Replay(Reservoir(), crop=crop))
-
-
-def test_a_crop_fits_where_a_patch_does_not() -> None:
-    budget = {"exemplar_bytes": 600}
-    with pytest.raises(LimitExceeded, match="one exemplar takes"):
-        World(Replay(Reservoir()), bind=budget).learn(0, steps=1)
-    replay = Replay(Reservoir(), crop=(2, 2, 2))
-    World(replay, bind=budget).learn(0, steps=3)
-    assert 0 < len(replay.memory) <= 1
+        assert exemplar.origin.corner == (i, 10 * i, -i)
