@@ -106,7 +106,8 @@ def _methods(rows: list[Row]) -> None:
 
 def _budgets(rows: list[Row]) -> None:
     names = {str(round(share * TRAINING_BYTES)): share for share in BUDGETS}
-    by_policy = _grouped(rows, "selection")
+    bounds = {name: [row for row in rows if row["strategy"] == name] for name in ("naive", "joint")}
+    by_policy = _grouped([row for row in rows if row["strategy"] == "replay"], "selection")
     print(
         "| share of the compressed training bytes |",
         " | ".join(by_policy),
@@ -116,6 +117,7 @@ def _budgets(rows: list[Row]) -> None:
     for budget, share in names.items():
         cells = [_interval(_values(own, "final_mean", budget)) for own in by_policy.values()]
         print(f"| {share:.1%} |", " | ".join(cells), "|")
+    print("\nnaive", _cell(bounds["naive"], "final_mean"), "joint", _cell(bounds["joint"], "final_mean"))
     for name, own in by_policy.items():
         found = [bootstrap_interval(_values(own, "final_mean", budget)) for budget in names]
         held = [_mean([row for row in own if row["budget"] == budget], "held_bytes") for budget in names]

@@ -80,9 +80,10 @@ def _compute(names: Sequence[str], grids: Mapping[str, Any], folder: Path) -> It
 
 
 def _budgets(names: Sequence[str], grids: Mapping[str, Any], folder: Path) -> Iterator[Command]:
-    policies, patients = "selection=" + ",".join(POLICIES), f"stream.common.train={PATIENTS}"
+    patients = f"stream.common.train={PATIENTS}"
     sizes = "memory.exemplars=" + ",".join(str(round(share * TRAINING_BYTES)) for share in BUDGETS)
-    yield _command("replay", folder, *_chosen("replay"), patients, policies, sizes, _seeds())
+    for policy in POLICIES:
+        yield _command("replay", folder, *_chosen("replay"), patients, f"selection={policy}", sizes, _seeds())
     yield _command("joint,naive", folder, patients, _seeds())
 
 
