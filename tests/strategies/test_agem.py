@@ -178,6 +178,20 @@ def test_memory_is_fed_as_replay_feeds_it_and_a_resumed_run_goes_on() -> None:
         assert torch.equal(value, second.weights()[name]), name
 
 
+def test_without_boundaries_the_reference_is_of_all_that_is_held() -> None:
+    asked: list[int] = []
+
+    class Asking(AGEM):
+        def after_backward(self, strategy: Any, **kwargs: Any) -> None:
+            asked.append(len(self._reference))
+            super().after_backward(strategy)
+
+    world = World(Asking(Reservoir()), boundaries=False, bind={"exemplar_bytes": 1 << 20})
+    world.learn(0, steps=3)
+    parameters = len(list(world.learner.model.parameters()))
+    assert asked == [0, parameters, parameters], "only the first step has no past"
+
+
 @pytest.mark.parametrize("method", [SI, RWalk])
 def test_what_reads_the_gradient_stands_before_it(method: Any) -> None:
     agem, reads = AGEM(Reservoir()), method(1.0)
