@@ -70,12 +70,6 @@ def refuse(options: RunOptions, listed: Sequence[Round]) -> None:
             "data.schedule",
             "use data.schedule=epochs, or a strategy without requires.past_data",
         )
-    if needs.held_out and options.data.schedule == "one_pass":
-        raise Refused(
-            f"{named} reads patches that it does not train on, one_pass closes each case after its own",
-            "strategy.requires, data.schedule",
-            "use data.schedule=epochs, or a strategy without requires.held_out (naive, replay, lwf, si)",
-        )
     renewed = needs.reinitialise and len(listed) > 1
     if (needs.boundaries or renewed) and not options.stream.boundaries:
         does = (
@@ -87,6 +81,12 @@ def refuse(options: RunOptions, listed: Sequence[Round]) -> None:
             f"{named} {does}, the stream {options.stream.name} does not tell",
             "strategy.requires, stream.boundaries",
             "use a strategy with boundaries: false (naive, replay, joint), or a stream with boundaries: true",
+        )
+    if needs.held_out and options.data.schedule == "one_pass":
+        raise Refused(
+            f"{named} reads patches that it does not train on, one_pass closes each case after its own",
+            "strategy.requires, data.schedule",
+            "use data.schedule=epochs, or a strategy without requires.held_out (naive, replay, lwf, si)",
         )
 
 
