@@ -58,7 +58,9 @@ def test_the_kernel_has_the_rank(make: Any) -> None:
     assert torch.linalg.matrix_rank(rows.flatten(1)) == 2
 
 
-@pytest.mark.parametrize("name", ["unet", "dynunet", "segresnet", "swinunetr"])
+@pytest.mark.parametrize(
+    "name", ["unet", "dynunet", "segresnet", pytest.param("swinunetr", marks=pytest.mark.slow)]
+)
 def test_a_fresh_adapter_changes_no_bit_of_any_network(name: str) -> None:
     config = compose.plain(compose.compose(compose.Request([f"model={name}"])))
     made = AdaptedModel(build(config["model"], "model"), rank=2, alpha=2.0)
