@@ -11,12 +11,14 @@ strategy's YAML. Ends with 1 where a bound is above its limit, or none is stated
 from __future__ import annotations
 
 import argparse
+import csv
 import math
 import os
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,6 +211,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=12, help="at least 10 for a verdict")
     parser.add_argument("--steps", type=int, default=2, help="per block")
     parser.add_argument("--only", help="names, by comma")
+    parser.add_argument("--csv", type=Path, help="also writes strategy, ratio and bound there")
     parser.add_argument("--set", action="append", default=[], help="an override of the configuration")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -220,14 +223,18 @@ def main() -> int:
     print(
         f"load {os.getloadavg()[0]:.1f}\n\n| strategy | ratio | upper bound | limit | |\n|---|---|---|---|---|"
     )
-    held = []
+    held, rows = [], []
     for name in chosen:
         found, most = measured(name, given.patch, given.pairs, given.steps, given.set), limit(name)
         held.append(most is not None and found.bound <= most)
+        rows.append((name, f"{found.ratio:.4f}", f"{found.bound:.4f}"))
         verdict = "held" if held[-1] else "no limit stated" if most is None else "**broken**"
         shown = "–" if most is None else f"{most:.2f}"
         print(f"| {name} | {found.ratio:.3f} | {found.bound:.3f} | {shown} | {verdict} |", flush=True)
     print(f"\na step without a strategy: {found.naive:.0f} ms CPU; load {os.getloadavg()[0]:.1f}")
+    if given.csv:
+        with open(given.csv, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([("strategy", "ratio", "bound"), *rows])
     return 0 if all(held) else 1
 
 
