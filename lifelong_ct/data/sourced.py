@@ -89,11 +89,17 @@ class SourcedVolume(StoredVolume):
         with self._mending:
             if self._mended != seen:  # another thread did
                 return
-            if not is_whole(self.path):
-                self._again()
             digest, closed = self.digest, self.closed
-            self.cache.drop(self.key)
-            super().__init__(self.key, self.path, self.cache)
+            for tries in range(_TRIES + 1):
+                if not is_whole(self.path):
+                    self._again()
+                self.cache.drop(self.key)
+                try:
+                    super().__init__(self.key, self.path, self.cache)
+                    break
+                except (OSError, DataError) as error:  # damaged once more, or gone, since it was looked at
+                    if tries == _TRIES:
+                        raise error if isinstance(error, DataError) else bricks.damaged(self.path) from error
             self.closed = closed
             assert self.digest == digest, "the key of a volume is a hash of all that its voxels follow from"
             self._mended += 1

@@ -271,3 +271,22 @@ def test_every_single_byte_of_a_small_volume_is_guarded(tmp_path):
     assert is_whole(other)
     os.unlink(other)
     assert not is_whole(other)
+
+
+def test_a_file_that_goes_again_before_it_is_opened_is_made_again(tmp_path):
+    (volume,), _, _ = make(tmp_path, Source(count=1))
+    (path,) = tmp_path.rglob("*.lctvol")
+    before = volume.read((0, 0, 0), volume.shape)[0].copy()
+    made, again = [], volume._again
+
+    def made_and_gone():
+        again()
+        made.append(path.exists())
+        if len(made) == 1:
+            path.unlink()
+
+    volume._again = made_and_gone
+    path.unlink()
+    volume.cache.drop(volume.key)
+    np.testing.assert_array_equal(volume.read((0, 0, 0), volume.shape)[0], before)
+    assert made == [True, True]
