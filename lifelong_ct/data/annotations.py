@@ -71,12 +71,13 @@ def annotate(case: Case, image: RawCase, rules: Rules) -> RawCase:
             fix = "label the sides, or leave the sided organs out of stream.organs"
             raise bad_file(case.label, str(error), "unknown-side", fix) from error
     profiles = overlay.profiles()
-    sets = _settled(case, overlay, profiles.sum(axis=1), rules)
+    counts = profiles.sum(axis=1)
+    sets = _settled(case, overlay, counts, rules)
     _check_sides(case, sets, profiles, image.affine, rules.vocabulary)
     if case.modality.split("+")[0] == "CT":
         scan = image.image.reshape(-1, *image.shape)[0]
-        check_air(case.label, case.organs, sets, overlay.label, scan, rules.vocabulary)
-    label, overlaps = _local(case.organs, sets, overlay.label, profiles.sum(axis=1) > 0)
+        check_air(case.label, case.organs, sets, counts, overlay.label, scan, rules.vocabulary)
+    label, overlaps = _local(case.organs, sets, overlay.label, counts > 0)
     return replace(image, label=label, organs=case.organs, overlaps=overlaps)
 
 

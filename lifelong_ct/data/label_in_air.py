@@ -22,6 +22,7 @@ def check_air(
     path: Path,
     organs: Collection[str],
     sets: Sequence[tuple[str, ...] | None],
+    counts: npt.NDArray[np.int64],
     label: npt.NDArray[Any],
     image: npt.NDArray[np.int16],
     vocabulary: Vocabulary,
@@ -32,25 +33,21 @@ def check_air(
         path: of the labels, for the error.
         organs: that are annotated.
         sets: value of `label` → the organs that its voxels lie in.
+        counts: voxels of each value.
         label, image: `[D, H, W]`, HU.
         vocabulary: knows which organs hold air.
 
     Raises:
         DataError: label-in-air.
     """
-    all_of = np.zeros(len(sets), np.int64)
     in_air = np.zeros(len(sets), np.int64)
-    for plane, hu in zip(
-        label, image, strict=True
-    ):  # one at a time: bincount makes eight bytes of each voxel
-        shown = plane != 0
-        all_of += np.bincount(plane[shown], minlength=len(sets))
-        in_air += np.bincount(plane[shown & (hu < AIR)], minlength=len(sets))
+    for plane, hu in zip(label, image, strict=True):  # bincount makes eight bytes of each voxel
+        in_air += np.bincount(plane[(plane != 0) & (hu < AIR)], minlength=len(sets))
     for organ in organs:
         if organ in vocabulary.airy:
             continue
         of_it = np.array([names is not None and organ in names for names in sets])
-        voxels, air = int(all_of[of_it].sum()), int(in_air[of_it].sum())
+        voxels, air = int(counts[of_it].sum()), int(in_air[of_it].sum())
         if air > MOST_AIR * voxels:
             what = f"{100 * air / voxels:.0f} % of {organ} ({air} of {voxels} voxels) are below {AIR} HU: air"
             fix = "check that the labels are of this scan, and turned as it is"

@@ -8,7 +8,7 @@ from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.memory.selection import SelectionPolicy, needs_of
-from lifelong_ct.memory.selection.arguments import whole
+from lifelong_ct.memory.selection.arguments import is_number, whole
 
 
 def check_numbers(
@@ -50,7 +50,7 @@ def bounds(values: Any, where: str) -> tuple[float, float]:
     """
     if isinstance(values, (list, tuple)) and len(values) == 2:
         low, high = values
-        if _plain(low) and _plain(high) and -math.inf < low < high < math.inf:
+        if is_number(low) and is_number(high) and -math.inf < low < high < math.inf:
             return float(low), float(high)
     raise LifelongCTError(f"{where}={values!r}", where, "write [low, high]")
 
@@ -73,8 +73,4 @@ def check_needs(selection: SelectionPolicy, told: Collection[str], why: str, fix
 
 
 def _fits(value: Any, positive: bool) -> bool:
-    return _plain(value) and 0 <= value < math.inf and not (positive and value == 0)
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number(value) and 0 <= value < math.inf and not (positive and value == 0)

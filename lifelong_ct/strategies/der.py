@@ -66,9 +66,7 @@ class DER(Replay):
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """The micro-batch stays as it is: exemplars have a forward pass of their own."""
-        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
-        due = strategy.clock.train_iterations % self.offer_every == 0
-        self._due = due and self.memory.allows(hospital, _PARTS)
+        self._due = self.due(strategy, _PARTS)
         if self._due:
             self.describer.watch(strategy.model)
 

@@ -91,12 +91,15 @@ class Replay(StrategyPlugin):
         present = self.context.present(strategy)
         return [parts for _, parts in self.memory.draw(self.exemplars_per_batch, rng, without=present)]
 
+    def due(self, strategy: Any, parts: Sequence[str]) -> bool:
+        """Whether the new patches are offered in this step, and these parts of them may be kept."""
+        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
+        return strategy.clock.train_iterations % self.offer_every == 0 and self.memory.allows(hospital, parts)
+
     def take(self, strategy: Any) -> None:
         """Remembers the micro-batch's patches for `offer`, every so many steps and where they may be kept, and looks at
         the forward pass."""
-        hospital = self.context.hospitals[strategy.clock.train_exp_counter]
-        due = strategy.clock.train_iterations % self.offer_every == 0
-        if due and self.memory.allows(hospital, ("x", "y")):
+        if self.due(strategy, ("x", "y")):
             x, y = (each.cpu() for each in strategy.mbatch[:2])
             self._new = coarse(x, self.window, self.precision), y, self.context.origins(strategy)
             self.describer.watch(strategy.model)

@@ -18,7 +18,8 @@ def check(organ: str, tissue: int, air: int) -> None:
     image.ravel()[:tissue] = 40
     label = np.zeros(image.shape, np.uint8)
     label.ravel()[: tissue + air] = 1
-    check_air(HERE, [organ], [(), (organ,)], label, image, default_vocabulary())
+    counts = np.bincount(label.ravel(), minlength=2)
+    check_air(HERE, [organ], [(), (organ,)], counts, label, image, default_vocabulary())
 
 
 @pytest.mark.parametrize("organ", ["liver", "kidney_left", "aorta", "vertebrae_L1"])
@@ -45,6 +46,7 @@ def test_an_organ_that_is_not_there_passes():
 
 def test_each_organ_of_a_voxel_counts():
     label = np.ones((2, 2, 2), np.uint8)
-    image = np.full(label.shape, -900, np.int16)
+    image, counts = np.full(label.shape, -900, np.int16), np.array([0, label.size])
+    sets = [(), ("colon", "liver")]
     with pytest.raises(DataError, match="liver"):
-        check_air(HERE, ["colon", "liver"], [(), ("colon", "liver")], label, image, default_vocabulary())
+        check_air(HERE, ["colon", "liver"], sets, counts, label, image, default_vocabulary())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lifelong_ct.memory.selection import Descriptor
 from lifelong_ct.memory.selection.arguments import between
-from lifelong_ct.memory.selection.shares import fitting, lot, present
+from lifelong_ct.memory.selection.shares import answers, fitting, lot, present
 from lifelong_ct.memory.selection.uniqueness import Uniqueness
 
 
@@ -35,8 +35,7 @@ class Selective:
         there = present(descriptors)
         if sum(descriptors[i].nbytes for i in there) > budget:
             there = self._chosen(descriptors, there, seed, budget)
-        kept = set(there)
-        return [i in kept for i in range(len(descriptors))]
+        return answers(descriptors, there)
 
     def _chosen(
         self, descriptors: Sequence[Descriptor], there: Sequence[int], seed: int, budget: int
