@@ -22,7 +22,8 @@ class QuadraticPenalty(StrategyPlugin):
 
     Attributes:
         importance, anchor: Ω and θ* by the parameter's name, float; empty before the first consolidation.
-        pull: gradient of the penalty at the present weights, by name; there from `before_backward` to `after_update`.
+        pull: Ω (θ - θ*) at the present weights, by name; there from `before_backward` to `after_update`. The penalty's
+            gradient is 2 · strength times it.
     """
 
     title = "penalty"
@@ -59,12 +60,12 @@ class QuadraticPenalty(StrategyPlugin):
         anchors = [old_rows(self.anchor[n], omega) for n, omega in zip(held, importances, strict=True)]
         with torch.no_grad():
             moved = torch._foreach_sub(weights, anchors)
-            pull = torch._foreach_mul(importances, 2 * self.strength)
-            torch._foreach_mul_(pull, moved)
+            pull = torch._foreach_mul(importances, moved)
             self.pull = dict(zip(held, pull, strict=True))
-            torch._foreach_mul_(moved, pull)
-            value = torch.stack([each.sum() for each in moved]).sum() / 2
-        return _Known.apply((value, pull), *weights)
+            value = (
+                self.strength * torch.stack([_inner(a, b) for a, b in zip(pull, moved, strict=True)]).sum()
+            )
+        return _Known.apply((value, pull, 2 * self.strength), *weights)
 
     def consolidate(self, model: nn.Module, importance: dict[str, Tensor]) -> None:
         """From now on these importances, around the weights of now."""
@@ -95,17 +96,25 @@ class QuadraticPenalty(StrategyPlugin):
 
 
 class _Known(torch.autograd.Function):
-    """A value whose gradient is known."""
+    """A value whose gradient is known: a factor times a list of tensors, so that upstream costs no pass of its own."""
 
     @staticmethod
-    def forward(ctx: Any, known: tuple[Tensor, list[Tensor]], *weights: Tensor) -> Tensor:
-        value, ctx.pull = known
+    def forward(ctx: Any, known: tuple[Tensor, list[Tensor], float], *weights: Tensor) -> Tensor:
+        value, ctx.pull, ctx.factor = known
         return value
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, *torch._foreach_mul(ctx.pull, upstream))
+        return (None, *torch._foreach_mul(ctx.pull, upstream * ctx.factor))
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """Σ a b of tensors that fill their memory, without a pass that writes."""
+    if a.stride() != b.stride():
+        return (a * b).sum()
+    flat = (a.numel(),), (1,)
+    return torch.dot(a.as_strided(*flat), b.as_strided(*flat))
 
 
 def old_rows(grown: Tensor, old: Tensor) -> Tensor:
@@ -146,14 +155,17 @@ def task_gradient(strategy: Any, out: Mapping[str, Tensor]) -> dict[str, Tensor]
         if not bool(norms.isfinite().all()):
             return None
     filled = {name: out[name] for name in gradients}
-    pulls = [p.pull for p in strategy.plugins if isinstance(p, QuadraticPenalty) and p.pull]
-    first = pulls[0] if len(pulls) == 1 else {}
+    penalties = [p for p in strategy.plugins if isinstance(p, QuadraticPenalty) and p.pull]
+    only = penalties[0] if len(penalties) == 1 else None
     for name, gradient in gradients.items():
-        if name in first and first[name].shape == gradient.shape:
-            torch.sub(gradient, first[name], out=filled[name])  # one pass over memory in place of two
+        if only and name in only.pull and only.pull[name].shape == gradient.shape:
+            torch.sub(
+                gradient, only.pull[name], alpha=2 * only.strength, out=filled[name]
+            )  # one pass, not two
             continue
         filled[name].copy_(gradient)
-        for pull in pulls:
-            if name in pull:
-                old_rows(filled[name], pull[name]).sub_(pull[name])
+        for penalty in penalties:
+            if name in penalty.pull:
+                pull = penalty.pull[name]
+                old_rows(filled[name], pull).sub_(pull, alpha=2 * penalty.strength)
     return filled
