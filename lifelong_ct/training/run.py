@@ -163,6 +163,7 @@ class Run:
     def _evaluate(self, after: int) -> None:
         with self.teller.timed("evaluation"):
             give_back()
+            self.scorer.watch = self.teller.scored if after == self.rounds[-1].after else None
             rows = self.scorer.score(self.learner.model, after, self.stream.scored)
         self._pass_on()
         self.results.matrix.append(rows)
