@@ -15,7 +15,7 @@ from lifelong_ct.reporting.style import FAINT, PALETTE, panels
 
 MOST = 24
 """Hospitals in one figure; the others stand in the table."""
-RESAMPLES = 1000
+RESAMPLES = 500
 """Of an interval that is drawn, not written."""
 
 
@@ -42,8 +42,7 @@ def hospital_curves(
             own = [i for i in after if names.get(int(i)) == hospital]
             axes.plot(own, values[own], "o", color=PALETTE[1], markersize=8, zorder=3)
             cases = len(matrix.cases(matrix.last, hospital, metric=metric))
-            told = f"n = {cases}" + (", unseen" if dotted else "")
-            dress(axes, f"{hospital} ({told})", len(table) - 1, bottom=place >= len(shown) - 2)
+            dress(axes, hospital, f" (n = {cases})", len(table) - 1, bottom=place >= len(shown) - 2)
     return figure
 
 
@@ -56,12 +55,14 @@ def shown_hospitals(hospitals: list[str], table: np.ndarray) -> list[str]:
     return [name for i, name in enumerate(hospitals) if i in kept]
 
 
-def dress(axes: Axes, title: str, last: int, bottom: bool) -> None:
-    """The same frame for every small panel of scores in 0 … 1."""
+def dress(axes: Axes, hospital: str, more: str, last: int, bottom: bool) -> None:
+    """The same frame for every small panel of scores in 0 … 1; a long name is cut, `more` is not."""
     axes.set(ylim=(0, 1.03), xlim=(-0.3, last + 0.3))
     axes.set_yticks([0, 0.5, 1])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-    axes.set_title(title if len(title) < 31 else f"{title[:29]}…", fontsize=9, fontweight="normal")
+    room = 32 - len(more)
+    name = hospital if len(hospital) <= room else f"{hospital[: room - 1]}…"
+    axes.set_title(name + more, fontsize=9, fontweight="normal")
     if bottom:
         axes.set_xlabel("after experience", fontsize=9)
     axes.tick_params(labelsize=9, colors=FAINT)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from lifelong_ct.core.files import write_bytes
@@ -58,7 +59,13 @@ def render(template: str, **context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["soft"] = soft
     return environment.get_template(template).render(**context)
+
+
+def soft(name: str) -> Markup:
+    """A name that may break into lines after its underscores and dashes, and nowhere else."""
+    return Markup(re.sub("([_-])", r"\1<wbr>", str(escape(name))))
 
 
 def heat_table(

@@ -89,7 +89,7 @@ def _small(shown: Shown, axis: int, at: int) -> bytes:
 
 def _picture(shown: Shown, axis: int, at: int, pixels: int) -> bytes:
     mm = [shown.spacing[other] for other in _others(axis)]
-    grey = _turned(np.take(shown.image, at, axis=axis).astype(np.float32))
+    grey = _turned(np.take(shown.image, at, axis=axis)).astype(np.float32)
     size = _size(grey.shape, mm, pixels)
     low, high = WINDOW
     grey = np.clip((grey - low) / (high - low), 0, 1) * 255

@@ -115,12 +115,8 @@ def hospital_panels(rows: Sequence[Row], unseen: Sequence[str]) -> Figure:
                     )
                 else:
                     _line(axes, np.arange(curves.shape[1]), curves, index, _name(row), marker=3)
-            dress(
-                axes,
-                f"{hospital} (unseen)" if hospital in unseen else hospital,
-                last,
-                place >= len(shown) - 2,
-            )
+            more = " (unseen)" if hospital in unseen else ""
+            dress(axes, hospital, more, last, place >= len(shown) - 2)
         legend_below(figure, every[0], columns=1)
     return figure
 

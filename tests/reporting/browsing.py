@@ -35,7 +35,7 @@ CONTRAST = """
     const style = getComputedStyle(e), ink = e.closest("svg") ? style.fill : style.color;
     const [a, b] = [lum(rgba(ink)), lum(behind(e))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    const scale = e.closest("svg") ? e.getScreenCTM().a : 1, size = parseFloat(style.fontSize) * scale;
+    const scale = e.closest("svg") ? Math.hypot(e.getScreenCTM().a, e.getScreenCTM().b) : 1, size = parseFloat(style.fontSize) * scale;
     if (ratio < 4.5 || size < 9) bad.push([text.slice(0, 40), ratio.toFixed(2), size.toFixed(1)]);
   }
   return bad;

@@ -136,7 +136,7 @@ def test_curves_have_intervals_over_cases(made_up) -> None:
     figure = run_figures(run.results(), run.matrix(), [])["hospitals"]
     first = figure.axes[0]
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        "a (n = 2)", "b (n = 2)", "c (n = 2)", "d (n = 2, unseen)",
+        "a (n = 2)", "b (n = 2)", "c (n = 2)", "d (n = 2)",
     ]  # fmt: skip
     assert first.lines[0].get_ydata().tolist() == pytest.approx([0.1, 0.8, 0.6, 0.5])
     assert first.lines[1].get_xdata() == [1]  # where a was trained

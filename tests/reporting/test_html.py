@@ -8,9 +8,9 @@ from lifelong_ct.reporting.html import HtmlReport, write_run_page
 from lifelong_ct.reporting.run_folder import RunFolder, read_run
 
 
-@pytest.fixture
-def page(tmp_path: Path, made_up, parse):
-    run = made_up()
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, made_up, parse):
+    run, tmp_path = made_up(), tmp_path_factory.mktemp("run")
     run.play(Reporters([RunFolder(tmp_path, str), HtmlReport(tmp_path)]))
     return parse(tmp_path / "report.html")
 

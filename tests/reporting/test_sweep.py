@@ -6,7 +6,7 @@ import pytest
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.reporting.collecting import GOES_ON, collect
 from lifelong_ct.reporting.comparison import compare
-from lifelong_ct.reporting.run_folder import RunFolder
+from lifelong_ct.reporting.run_folder import PAGE, RunFolder
 from lifelong_ct.reporting.sweep import sentence, write_report
 from lifelong_ct.reporting.sweep_figures import met_so_far, sweep_figures
 from lifelong_ct.reporting.sweep_tables import to_latex, to_markdown
@@ -24,6 +24,7 @@ def runs(tmp_path: Path, made_up) -> Path:
             run = made_up(name=f"toy-{strategy}-s{seed}-0a", strategy=strategy, seed=seed, config=config)
             run.dice, run.exemplars = dice or run.dice, exemplars
             run.play(RunFolder(tmp_path / run.name, str))
+            (tmp_path / run.name / PAGE).write_text("fresh: a page costs a second")
     needs = {"past_data": True, "reinitialise": True}
     joint = made_up(name="toy-joint-s0-0a", strategy="joint", first=3)
     joint.config = {"strategy": {"name": "joint", "requires": needs}, "seed": 0}
