@@ -92,7 +92,7 @@ def _picture(shown: Shown, axis: int, at: int, pixels: int) -> bytes:
     grey = _turned(np.take(shown.image, at, axis=axis)).astype(np.float32)
     size = _size(grey.shape, mm, pixels)
     low, high = WINDOW
-    grey = np.clip((grey - low) / (high - low), 0, 1) * 255
+    grey = np.clip((grey - low) * np.float32(255 / (high - low)), 0, 255)
     picture = _resized(grey.astype(np.uint8), size, Image.Resampling.BILINEAR).astype(np.float32)
     picture = np.repeat(picture[..., None], 3, axis=2)
     for organ, tint in tints(list(shown.reference)).items():
