@@ -141,7 +141,7 @@ def few_tests(matrix: ResultMatrix) -> list[str]:
         return []
     low, high = min(few.values()), max(few.values())
     many = plural(high, "test case") if low == high else f"{low} to {high} test cases"
-    whose = "Every hospital" if len(few) == len(counts) else ", ".join(few)
+    whose = "every hospital" if len(few) == len(counts) else ", ".join(few)
     return [
         f"Few test cases: {whose}, {many} each. Intervals over so few are too narrow; trust no small difference."
     ]

@@ -32,7 +32,7 @@ def test_the_page_says_what_came_out(page) -> None:
 
 
 def test_few_test_cases_are_told(page) -> None:
-    assert "Few test cases: Every hospital, 2 test cases each." in page.text
+    assert "Few test cases: every hospital, 2 test cases each." in page.text
 
 
 def test_the_page_says_what_it_ran_on(page) -> None:
