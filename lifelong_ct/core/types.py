@@ -86,7 +86,10 @@ class Case:
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One score: after experience `after` (0: before any training), hospital, case, organ, metric."""
+    """One score: after experience `after` (0: before any training), hospital, case, organ, metric.
+
+    With `step` it was made within the experience, after so many of its optimizer steps.
+    """
 
     after: int
     hospital: str
@@ -94,3 +97,4 @@ class EvaluationRow:
     organ: str
     metric: str
     value: float | None
+    step: int | None = None

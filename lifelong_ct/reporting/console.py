@@ -152,7 +152,8 @@ def summary_lines(results: Mapping[str, Any], matrix: ResultMatrix) -> list[str]
         ]
     seconds = {k: v for k, v in (results.get("seconds") or {}).items() if v}
     if seconds:
-        lines += ["", "time    " + ", ".join(f"{key} {duration(value)}" for key, value in seconds.items())]
+        told = words.times({**results, "seconds": seconds})
+        lines += ["", "time    " + ", ".join(f"{key} {value}" for key, value in told)]
     return lines + [f"note    {caveat}" for caveat in words.caveats(results.get("run") or {})]
 
 

@@ -20,12 +20,12 @@ from lifelong_ct.reporting.text import (
     MEANINGS,
     MEASURES,
     caveats,
-    duration,
     measures,
     number,
     sentence,
     size,
     stored,
+    times,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -129,7 +129,7 @@ def _context(run: Run) -> dict[str, Any]:
             [row["hospital"], row["case"] or "–", row["code"], row["found"]]
             for row in results.get("skipped") or ()
         ],
-        "seconds": [[name, duration(value)] for name, value in (results.get("seconds") or {}).items()],
+        "seconds": [list(row) for row in times(results)],
         "command": run.info.get("command") or "lifelong-ct",
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else "",
     }

@@ -21,6 +21,8 @@ MEASURES = {
     "final_mean": "final mean",
     "diagonal_mean": "when learnt",
     "retained": "retained",
+    "generalisation": "before trained",
+    "unseen": "never trained",
 }
 """Keys of `summary`, as people call them."""
 MEANINGS = {
@@ -31,6 +33,8 @@ MEANINGS = {
     "final_mean": "mean at the end over all hospitals, the unseen ones too",
     "diagonal_mean": "mean score on each hospital right after it was learnt",
     "retained": "share of that which is left at the end, over the earlier hospitals",
+    "generalisation": "mean score on hospitals while they are still to come",
+    "unseen": "mean score at the end on hospitals that are never trained on",
 }
 _SIGNED = ("bwt", "fwt")
 _OURS = re.compile(r"runs|demo|report|(?:report|comparison)\.html|[\w.-]+-s-?\d+-[0-9a-f]{8}")
@@ -79,6 +83,16 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def times(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(kind of work, how long), evaluation with its share of the whole."""
+    share = results.get("evaluation_share")
+    told = "" if share is None else f" ({100 * share:.0f} %)"
+    seconds = results.get("seconds") or {}
+    return [
+        (k, duration(v) + (told if k == "evaluation" else "")) for k, v in seconds.items() if v is not None
+    ]
 
 
 def shown_path(path: Path, watched: bool) -> str:

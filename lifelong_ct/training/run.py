@@ -20,15 +20,18 @@ from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import planner
 from lifelong_ct.training.building import Builder
+from lifelong_ct.training.costs import Patches, parameters, shown_before
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.generations import Generations
 from lifelong_ct.training.learner import StepReport
 from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.panel import Panel
 from lifelong_ct.training.results import Results
 from lifelong_ct.training.rounds import Round, one_pass_steps, rounds
 from lifelong_ct.training.scoring import told_routing
 from lifelong_ct.training.spacing import run_spacing
 from lifelong_ct.training.telling import Teller
+from lifelong_ct.training.within import Within
 
 
 class Run:
@@ -95,6 +98,9 @@ class Run:
         self.builder.check_sizes(self.learner.model)
         self.experiences = self.builder.experiences(self._opened, lambda: self.volumes.cases)
         self.scorer = self.builder.scorer(self.volumes, self.teller.stage)
+        chosen = self.options.evaluation
+        self.panel = Panel(self.stream, chosen.panel, chosen.panel_hospitals)
+        self.within = Within(chosen.within, self.panel, self.scorer)
 
     # --- the rounds -----------------------------------------------------------------------------------
 
@@ -120,16 +126,23 @@ class Run:
             past, self.learner = self.learner.clock, self.builder.learner(self._on_step)
             self.learner.clock.__dict__.update(vars(past))  # the model is new, the stream goes on
         give_back()
+        self.learner.between_steps = self._between_steps
         self.teller.peak, self._reached = 0, row.after
         with self.teller.timed("reading"):
             volumes = self._opened(row)
         self._pass_on()
         if self.options.data.schedule == "one_pass":
             row = replace(row, steps=one_pass_steps(self.options, len(volumes)))
+        if self.options.requires.past_data and not self.options.requires.reinitialise:
+            present = self.stream.experiences[row.after - 1]
+            self.learner.earlier = shown_before(volumes, self.volumes.cases, present)
         self.space.see(sees(case for hospital in row.hospitals for case in hospital.train))
         for volume in sorted(volumes, key=lambda v: v.digest):
             self.space.encode_lut(volume.organs, volume.overlaps)
+        if self.options.evaluation.within is not None:
+            self.volumes.open_tests(self.panel.within(row.after))
         self.teller.experience(row, len(volumes))
+        self._counted = Patches.of(self.learner, self.plugins)
         with self.teller.timed("training"):
             source = self.builder.source(row, volumes, self.volumes.cases)
             self.learner.learn(experience, source, row.steps)
@@ -163,7 +176,8 @@ class Run:
     def _evaluate(self, after: int) -> None:
         with self.teller.timed("evaluation"):
             give_back()
-            rows = self.scorer.score(self.learner.model, after, self.stream.scored)
+            hospitals = self.panel.after(after, after == self.rounds[-1].after, self.results.matrix)
+            rows = self.scorer.score(self.learner.model, after, hospitals)
         self._pass_on()
         self.results.matrix.append(rows)
         self.results.routed(after, self.scorer.routing)
@@ -179,11 +193,19 @@ class Run:
                 "steps": row.steps,
                 "anonymous_peak": self.teller.peak,
                 "held": held_bytes(self.plugins),
+                "parameters": parameters(self.learner.model),
+                **Patches.of(self.learner, self.plugins).costs(self._counted),
             }
         )
         self.teller.ended(row)
         if self.options.requires.resumable:
             self._generations.save(row.after, self.state_dict(row.after))
+
+    def _between_steps(self, step: int) -> None:
+        if self.within.due(step, self.learner.steps):
+            with self.teller.timed("evaluation"):
+                rows = self.within.score(self.learner, self._reached, step)
+            self.results.matrix.append(rows)
 
     def _on_step(self, report: StepReport) -> None:
         self._pass_on()

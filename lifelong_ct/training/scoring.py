@@ -73,15 +73,17 @@ class Scorer:
         self.device, self.amp, self.progress = device, amp, progress
         self.routing: dict[str, tuple[int, int]] = {}
 
-    def score(self, model: nn.Module, after: int, hospitals: Sequence[Hospital]) -> list[EvaluationRow]:
-        """Every metric of every annotated organ of every test case."""
+    def score(
+        self, model: nn.Module, after: int, hospitals: Sequence[Hospital], step: int | None = None
+    ) -> list[EvaluationRow]:
+        """Every metric of every annotated organ of every test case; `step`: see `EvaluationRow`."""
         cases = [(hospital, case) for hospital in hospitals for case in hospital.test]
         rows = []
         self.routing = {}
         for done, (hospital, case) in enumerate(cases, start=1):
             pseudonym = self.identity.of(case)
             rows += [
-                EvaluationRow(after, hospital.name, pseudonym, organ, metric, value)
+                EvaluationRow(after, hospital.name, pseudonym, organ, metric, value, step=step)
                 for organ, metric, value in self._score_case(
                     model, self.native(hospital, case), hospital.name
                 )
