@@ -37,6 +37,7 @@ class ResultMatrix:
     def __init__(self, rows: Iterable[EvaluationRow] = ()) -> None:
         self._values: dict[_Key, dict[str, float | None]] = {}
         self._step: int | None = None
+        self._scored: dict[tuple[int, str], frozenset[str]] | None = None
         self.within: dict[tuple[int, int], ResultMatrix] = {}
         self.append(rows)
 
@@ -46,6 +47,7 @@ class ResultMatrix:
         Raises:
             LifelongCTError: a value is NaN or infinite; an undefined one is None.
         """
+        self._scored = None
         for row in rows:
             if row.value is not None and not math.isfinite(row.value):
                 raise LifelongCTError(
@@ -63,6 +65,7 @@ class ResultMatrix:
             self.within = dict(
                 sorted([*self.within.items(), ((after, step), moment)], key=lambda item: item[0])
             )
+        self.within[after, step]._scored = None
         return self.within[after, step]
 
     def rows(self) -> list[EvaluationRow]:
@@ -132,11 +135,13 @@ class ResultMatrix:
         return self.scored_cases().get((after, hospital), frozenset())
 
     def scored_cases(self) -> dict[tuple[int, str], frozenset[str]]:
-        """(after, hospital) → likewise, of all that were."""
-        found: dict[tuple[int, str], set[str]] = {}
-        for (after, hospital, _, _), values in self._values.items():
-            found.setdefault((after, hospital), set()).update(values)
-        return {key: frozenset(cases) for key, cases in found.items()}
+        """(after, hospital) → likewise."""
+        if self._scored is None:
+            found: dict[tuple[int, str], set[str]] = {}
+            for (after, hospital, _, _), values in self._values.items():
+                found.setdefault((after, hospital), set()).update(values)
+            self._scored = {key: frozenset(cases) for key, cases in found.items()}
+        return self._scored
 
     def table(
         self, metric: str = "dice", organ: str | None = None

@@ -62,7 +62,7 @@ def plasticity_ratio(pairs: Iterable[Pair]) -> float | None:
 
 def intransigence(pairs: Iterable[Pair]) -> float | None:
     """Mean over i > 1 of J_i[h(i)] − R[i, h(i)], where J_i is of a model trained on the hospitals 1 … i together
-    (Chaudhry et al. 2018, arXiv 1801.10112, definition 2). Above 0 the method could not learn what was there."""
+    (Chaudhry et al. 2018, arXiv 1801.10112, their I_k). Above 0 the method could not learn what was there."""
     return _mean(together - mine for mine, together in pairs)
 
 

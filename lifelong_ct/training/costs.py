@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
+from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, held_bytes
 from lifelong_ct.core.types import Case
 from lifelong_ct.data.volume import StoredVolume
-from lifelong_ct.streams.parts import Experience
 from lifelong_ct.training.learner import Learner
+from lifelong_ct.training.options import RunOptions
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,34 @@ class Patches:
         }
 
 
-def parameters(model: Any) -> int:
-    """Numbers that a model's parameters hold."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def spent(learner: Learner, plugins: Sequence[StrategyPlugin], before: Patches) -> dict[str, Any]:
+    """Of an experience that has ended: `held` bytes by kind, `parameters` of the model, `patches` and `seen_again`.
+
+    Args:
+        learner, plugins: of the run.
+        before: as it began.
+    """
+    return {
+        "held": held_bytes(plugins),
+        "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
+        **Patches.of(learner, plugins).costs(before),
+    }
 
 
 def shown_before(
-    volumes: Sequence[StoredVolume], cases: Sequence[Case], present: Experience
+    options: RunOptions, after: int, volumes: Sequence[StoredVolume], cases: Sequence[Case]
 ) -> frozenset[str]:
-    """Content digests of the volumes of a round that are not of the experience that has just arrived."""
-    new = {(case.hospital, case.id) for hospital in present.hospitals for case in hospital.train}
+    """Content digests of those volumes of a round that a past experience has shown the model; none where it trains on
+    what has just arrived alone, or begins anew.
+
+    Args:
+        options: of the run.
+        after: number of the experience.
+        volumes, cases: of the round, side by side.
+    """
+    if not options.requires.past_data or options.requires.reinitialise:
+        return frozenset()
+    present = options.stream.experiences[after - 1].hospitals
+    new = {(case.hospital, case.id) for hospital in present for case in hospital.train}
     pairs = zip(volumes, cases, strict=True)
     return frozenset(volume.digest for volume, case in pairs if (case.hospital, case.id) not in new)

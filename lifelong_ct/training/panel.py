@@ -10,6 +10,7 @@ from lifelong_ct.data.marks import ranked
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.streams.base import Stream
 from lifelong_ct.streams.hospital import Hospital
+from lifelong_ct.training.options import RunOptions
 
 
 class Panel:
@@ -29,6 +30,11 @@ class Panel:
     def __init__(self, stream: Stream, cases: int | None = None, hospitals: int | None = None) -> None:
         self.stream, self.cases, self.most = stream, cases, hospitals
         self._reduced: dict[str, Hospital] = {}
+
+    @classmethod
+    def of(cls, options: RunOptions) -> Panel:
+        """Of a run."""
+        return cls(options.stream, options.evaluation.panel, options.evaluation.panel_hospitals)
 
     def after(self, experience: int, last: bool, matrix: ResultMatrix) -> list[Hospital]:
         """Hospitals to score at the end of an experience, with the cases to score.

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, held_bytes
+from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import adopt
-from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.host_memory import give_back, steady_heap
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.protocols import Reporter
@@ -20,14 +19,14 @@ from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import planner
 from lifelong_ct.training.building import Builder
-from lifelong_ct.training.costs import Patches, parameters, shown_before
+from lifelong_ct.training.costs import Patches, shown_before, spent
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.generations import Generations
 from lifelong_ct.training.learner import StepReport
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.panel import Panel
 from lifelong_ct.training.results import Results
-from lifelong_ct.training.rounds import Round, one_pass_steps, rounds
+from lifelong_ct.training.rounds import Round, check_open, one_pass_steps, rounds
 from lifelong_ct.training.scoring import told_routing
 from lifelong_ct.training.spacing import run_spacing
 from lifelong_ct.training.telling import Teller
@@ -98,9 +97,8 @@ class Run:
         self.builder.check_sizes(self.learner.model)
         self.experiences = self.builder.experiences(self._opened, lambda: self.volumes.cases)
         self.scorer = self.builder.scorer(self.volumes, self.teller.stage)
-        chosen = self.options.evaluation
-        self.panel = Panel(self.stream, chosen.panel, chosen.panel_hospitals)
-        self.within = Within(chosen.within, self.panel, self.scorer)
+        self.panel = Panel.of(self.options)
+        self.within = Within(self.options.evaluation.within, self.panel, self.scorer)
 
     # --- the rounds -----------------------------------------------------------------------------------
 
@@ -133,14 +131,11 @@ class Run:
         self._pass_on()
         if self.options.data.schedule == "one_pass":
             row = replace(row, steps=one_pass_steps(self.options, len(volumes)))
-        if self.options.requires.past_data and not self.options.requires.reinitialise:
-            present = self.stream.experiences[row.after - 1]
-            self.learner.earlier = shown_before(volumes, self.volumes.cases, present)
+        self.learner.earlier = shown_before(self.options, row.after, volumes, self.volumes.cases)
         self.space.see(sees(case for hospital in row.hospitals for case in hospital.train))
         for volume in sorted(volumes, key=lambda v: v.digest):
             self.space.encode_lut(volume.organs, volume.overlaps)
-        if self.options.evaluation.within is not None:
-            self.volumes.open_tests(self.panel.within(row.after))
+        self.volumes.open_tests(self.within.hospitals(row.after))
         self.teller.experience(row, len(volumes))
         self._counted = Patches.of(self.learner, self.plugins)
         with self.teller.timed("training"):
@@ -156,21 +151,7 @@ class Run:
         Raises:
             DataError: one pass has left the round behind, or a hospital that does not share its voxels.
         """
-        private = [hospital.name for hospital in row.hospitals if hospital.private]
-        if private and row.after <= self._learnt:
-            raise DataError(
-                f"the cases of {row.name} are closed: {', '.join(private)} shares no patches, and has been learnt",
-                "sharing",
-                "use a strategy that does not read past hospitals",
-                "closed",
-            )
-        if self.options.data.schedule == "one_pass" and row.after < self._reached:
-            raise DataError(
-                f"the cases of {row.name} are closed: they have been shown",
-                "data.schedule=one_pass",
-                "use data.schedule=epochs, or a strategy that does not read past hospitals",
-                "closed",
-            )
+        check_open(self.options, row, self._reached, self._learnt)
         return self.volumes.train(row.hospitals)
 
     def _evaluate(self, after: int) -> None:
@@ -192,9 +173,7 @@ class Run:
                 "hospital": row.name,
                 "steps": row.steps,
                 "anonymous_peak": self.teller.peak,
-                "held": held_bytes(self.plugins),
-                "parameters": parameters(self.learner.model),
-                **Patches.of(self.learner, self.plugins).costs(self._counted),
+                **spent(self.learner, self.plugins, self._counted),
             }
         )
         self.teller.ended(row)

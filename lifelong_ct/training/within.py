@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lifelong_ct.core.types import EvaluationRow
+from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.learner import Learner
 from lifelong_ct.training.panel import Panel
 from lifelong_ct.training.scoring import Scorer
@@ -33,6 +34,10 @@ class Within:
     def due(self, step: int, steps: int) -> bool:
         """Whether to score after this step of so many."""
         return self.every is not None and step % self.every == 0 and step < steps
+
+    def hospitals(self, after: int) -> list[Hospital]:
+        """Those that will be scored within experience `after`."""
+        return [] if self.every is None else self.panel.within(after)
 
     def score(self, learner: Learner, after: int, step: int) -> list[EvaluationRow]:
         """Scores the model as it is now, within experience `after`, after its optimizer step `step`."""
