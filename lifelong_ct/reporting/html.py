@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from lifelong_ct.core.files import write_bytes, write_text
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.evaluation.summary import shared
 from lifelong_ct.reporting.figures import experience_names, heat_colours, run_figures
 from lifelong_ct.reporting.run_folder import FIGURES, PAGE, Run, read_run
 from lifelong_ct.reporting.style import png
@@ -155,6 +156,8 @@ def _matrix_table(run: Run) -> dict[str, Any]:
         rows.append((_after(after, names), [None if v != v else float(v) for v in values]))
     header = ["", *(f"{h} (unseen)" if h in run.unseen else h for h in hospitals)]
     caption = "Dice on each hospital (column) after each experience (row). Framed: the hospital just trained."
+    if shared(run.matrix):
+        caption += " Until the last row a panel of cases stands for a hospital; measures compare over these."
     return heat_table(caption, header, rows, own=own)
 
 
