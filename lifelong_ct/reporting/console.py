@@ -141,7 +141,7 @@ class Console:
 
 def summary_lines(results: Mapping[str, Any], matrix: ResultMatrix) -> list[str]:
     """The end of a run: matrix, measures, memory, time, and what to bear in mind."""
-    summary = results.get("summary") or {}
+    summary = {**(results.get("summary") or {}), **(results.get("stability") or {})}
     measures = (f"{words.MEASURES[key]} {value}" for key, value in words.measures(summary))
     lines = [*words.table(matrix_rows(results, matrix)), *_stars(results, matrix), "", "   ".join(measures)]
     memory = results.get("memory") or {}

@@ -111,7 +111,8 @@ def heat_table(
 
 
 def _context(run: Run) -> dict[str, Any]:
-    results, summary = run.results, run.results.get("summary") or {}
+    results = run.results
+    summary = {**(results.get("summary") or {}), **(results.get("stability") or {})}
     return {
         "run": {"stream": "?", "seed": "?", "config_hash": "?", "name": run.path.name, **run.info},
         "sentence": sentence(results),

@@ -99,7 +99,7 @@ def write_report(runs: Path, out: Path | None = None) -> Path:
         {**_section(number, section, out), "axes": axes_table(section, found.finished)}
         for number, section in enumerate(sections, start=1)
     ]
-    meanings = [(MEASURES[name], meaning) for name, meaning in MEANINGS.items()]
+    meanings = [(MEASURES[name], meaning) for name, meaning in MEANINGS.items() if name in COLUMNS]
     context = {"sections": shown, "left_out": found.left_out, "meanings": meanings}
     write_text(page, render("sweep.html", count=plural(len(found.finished), "run"), **context))
     return page

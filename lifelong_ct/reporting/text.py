@@ -23,8 +23,11 @@ MEASURES = {
     "retained": "retained",
     "generalisation": "before trained",
     "unseen": "never trained",
+    "min_acc": "min-ACC",
+    "wc_acc": "WC-ACC",
+    "worst_forgetting": "worst fall",
 }
-"""Keys of `summary`, as people call them."""
+"""Keys of `summary` and `stability`, as people call them."""
 MEANINGS = {
     "acc": "mean score on the trained hospitals at the end",
     "bwt": "change on earlier hospitals since each was learnt; below 0 is forgetting",
@@ -35,6 +38,9 @@ MEANINGS = {
     "retained": "share of that which is left at the end, over the earlier hospitals",
     "generalisation": "mean score on hospitals while they are still to come",
     "unseen": "mean score at the end on hospitals that are never trained on",
+    "min_acc": "lowest score of a hospital since it was learnt, within experiences too",
+    "wc_acc": "that, with the score of the last hospital: the least that was there at any time",
+    "worst_forgetting": "largest fall of a hospital's score since it was learnt, within experiences too",
 }
 _SIGNED = ("bwt", "fwt")
 _OURS = re.compile(r"runs|demo|report|(?:report|comparison)\.html|[\w.-]+-s-?\d+-[0-9a-f]{8}")

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from avalanche.evaluation.metrics import BWT, ForwardTransfer
+from avalanche.evaluation.metrics import BWT, Forgetting, ForwardTransfer
 
 from lifelong_ct.core.types import EvaluationRow
 from lifelong_ct.evaluation.matrix import ResultMatrix
-from lifelong_ct.evaluation.transfer import backward_transfer, forward_transfer, generalisation
+from lifelong_ct.evaluation.transfer import backward_transfer, forgetting, forward_transfer, generalisation
 
 # rows: untrained, after a, after b, after c; columns: a, b, c and u, which is never trained on
 R = np.array(
@@ -57,16 +57,19 @@ def test_generalisation_is_the_mean_above_the_diagonal_as_torch_takes_it():
 
 
 def test_transfer_equals_avalanche():
-    """Its metrics keep one value per experience; fed as its plugins feed them."""
-    bwt, fwt = BWT(), ForwardTransfer()
+    """Its metrics keep one value per experience; fed as its plugins feed them. Its forgetting starts from the first
+    score, ours from the best: here they are the same."""
+    bwt, fwt, forgot = BWT(), ForwardTransfer(), Forgetting()
     for h in range(3):
         fwt.update(h, R[0, h], initial=True)
-        bwt.update(h, R[h + 1, h], initial=True)
-        if h < 2:
-            bwt.update(h, R[3, h])
+        for metric in (bwt, forgot):
+            metric.update(h, R[h + 1, h], initial=True)
+            if h < 2:
+                metric.update(h, R[3, h])
         if h > 0:
             fwt.update(h, R[h, h])
     assert backward_transfer(R, range(3)) == pytest.approx(np.mean(list(bwt.result().values())))
+    assert forgetting(R, range(3)) == pytest.approx(np.mean(list(forgot.result().values())))
     assert forward_transfer(R, range(3)) == pytest.approx(np.mean(list(fwt.result().values())))
 
 
