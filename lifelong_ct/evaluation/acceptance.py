@@ -13,7 +13,7 @@ import numpy as np
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.evaluation.acceptance_rules import Limits, Rules, nearest
 from lifelong_ct.evaluation.matrix import ResultMatrix
-from lifelong_ct.evaluation.noninferiority import Test, non_inferiority
+from lifelong_ct.evaluation.noninferiority import NonInferiority, non_inferiority
 from lifelong_ct.evaluation.statistics import holm
 
 Decision = Literal["accepted", "undecided", "blocked"]
@@ -30,13 +30,13 @@ class Cell:
         hospital, organ, metric: which.
         limits: that hold here.
         patients: that both models have a score of.
-        missing: patients that the old model has a score of and the new one has not.
-        old, new: means over those patients.
-        test: of non-inferiority; None where there are too few patients.
-        p: of the test after Holm's correction over all cells that have one.
+        missing: patients with a scan that the old model has a score of and the new one has not.
+        old, new: means over `patients`; NaN, as below, where there are none.
         gain: mean over patients.
         flips: patients who lose more than `limits.loss`; None without that limit.
         worst_old, worst_new: means of each model's own worst tenth of the patients.
+        test: of non-inferiority; None where there are too few patients.
+        p: of the test after Holm's correction over all cells that have one.
         decision: of this cell.
         reasons: why it is not accepted.
     """
@@ -47,13 +47,13 @@ class Cell:
     limits: Limits
     patients: int
     missing: int
-    old: float
-    new: float
-    gain: float
-    flips: int | None
-    worst_old: float
-    worst_new: float
-    test: Test | None = None
+    old: float = math.nan
+    new: float = math.nan
+    gain: float = math.nan
+    flips: int | None = None
+    worst_old: float = math.nan
+    worst_new: float = math.nan
+    test: NonInferiority | None = None
     p: float | None = None
     decision: Decision = "undecided"
     reasons: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Judgement:
     Attributes:
         decision: blocked where any cell is; else undecided where any cell is; else accepted.
         cells: every hospital, organ and metric.
-        only_new: "hospital" or "hospital: organ" that only the new model has been scored on; not compared.
+        only_new: `hospital`, or `hospital: organ`, that only the new model has scores of; not compared.
         exit_code: 0 where the new model may be used under the rules, 2 otherwise.
     """
 
@@ -123,9 +123,7 @@ def _cell(
     for case in sorted(before.keys() & after.keys()):
         by_patient[person[case]].append((before[case], after[case]))
     if not by_patient:
-        return Cell(
-            hospital, organ, metric, limits, 0, len(missing), *[math.nan] * 3, None, math.nan, math.nan
-        )
+        return Cell(hospital, organ, metric, limits, patients=0, missing=len(missing))
     scores = np.array([np.mean(pairs, axis=0) for pairs in by_patient.values()])
     gains = sign * (scores[:, 1] - scores[:, 0])
     worst = [_worst_tenth(sign * scores[:, i]) * sign for i in (0, 1)]
@@ -151,7 +149,7 @@ def _decided(cell: Cell, rules: Rules) -> Cell:
     limits, reasons = cell.limits, []
     lost = -cell.gain
     if cell.missing and rules.missing_blocks:
-        reasons.append(f"{cell.missing} patients without a score of the new model")
+        reasons.append(f"patients without a score of the new model: {cell.missing}")
     if cell.p is None and lost > limits.margin + _ROUNDING:
         reasons.append(
             f"{cell.patients} patients lose {lost:.3f} on average, more than the margin {limits.margin:g}"
@@ -226,6 +224,16 @@ def _chosen(names: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
 
 def _only(new: ResultMatrix, old: ResultMatrix) -> tuple[str, ...]:
     """What only the new model has scores of."""
-    old_hospitals = _hospitals(old)
-    hospitals = [h for h in _hospitals(new) if h not in old_hospitals]
-    return (*hospitals, *(organ for organ in new.organs if organ not in old.organs))
+    known = _hospitals(old)
+    found = []
+    for hospital in _hospitals(new):
+        if hospital not in known:
+            found.append(hospital)
+            continue
+        for organ in new.organs:
+            scored = (
+                any(m.cases(m.last, hospital, organ, metric) for metric in m.metrics) for m in (new, old)
+            )
+            if tuple(scored) == (True, False):
+                found.append(f"{hospital}: {organ}")
+    return tuple(found)

@@ -118,7 +118,7 @@ def parse_rules(told: Any) -> Rules:
         higher=frozenset(name for name, given in metrics.items() if _more_is_better(name, given)),
         hospitals=_names(root, "hospitals"),
         organs=_names(root, "organs"),
-        exceptions=tuple(_exception(i, each, metrics) for i, each in enumerate(root.get("exceptions") or ())),
+        exceptions=tuple(_exception(i, each, metrics) for i, each in enumerate(_list(root, "exceptions"))),
         told=root,
     )
 
@@ -135,7 +135,7 @@ def _exception(
     where = f"exceptions[{index}]"
     each = _mapping(given, where)
     _known(each, ("hospital", "organ", "metric", *_LIMITS), where)
-    keys = {key: str(each[key]) for key in ("hospital", "organ", "metric") if key in each}
+    keys: dict[str, str] = {k: str(each[k]) for k in ("hospital", "organ", "metric") if k in each}
     if "metric" in keys:
         _known({keys["metric"]: None}, metrics, where)
     return keys, _limits(each, where)
@@ -209,9 +209,14 @@ def _blocks(root: Mapping[str, Any], key: str) -> bool:
 
 
 def _names(root: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
-    value = root.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
-        raise LifelongCTError(f"{value!r}", key, f"write a list of names, or leave {key} out for all")
-    return tuple(value)
+    names = _list(root, key)
+    if not all(isinstance(name, str) for name in names):
+        raise LifelongCTError(f"{names!r}", key, "write a list of names")
+    return tuple(names) or None
+
+
+def _list(root: Mapping[str, Any], key: str) -> list[Any]:
+    value = root.get(key) or []
+    if not isinstance(value, list):
+        raise LifelongCTError(f"{value!r}", key, "write a list, or leave it out")
+    return value

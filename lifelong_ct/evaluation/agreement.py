@@ -104,11 +104,11 @@ def volume_agreement(
     found: dict[str, Agreement] = {}
     for organ in matrix.organs:
         rows = [
-            (predicted, reference, f"{name}/{matrix.about(name, case)[0] or case}")
+            (volume, truth, f"{name}/{matrix.about(name, case)[0] or case}")
             for name in hospitals
-            for reference_of in [matrix.cases(after, name, organ, "reference_ml")]
-            for case, predicted in matrix.cases(after, name, organ, "volume_ml").items()
-            if (reference := reference_of.get(case)) is not None
+            for truths in [matrix.cases(after, name, organ, "reference_ml")]
+            for case, volume in matrix.cases(after, name, organ, "volume_ml").items()
+            if (truth := truths.get(case)) is not None
         ]
         if rows:
             predicted, reference, patients = zip(*rows, strict=True)

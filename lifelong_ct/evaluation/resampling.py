@@ -8,7 +8,7 @@ Ann. Appl. Stat. 1:386-411, which errs to the wide side). Patients drawn anew fo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -125,7 +125,7 @@ def _shares(
 
 def _differences(
     first: ResultMatrix, second: ResultMatrix, hospital: str, organs: Sequence[str], metric: str
-) -> list[Mapping[str, float]]:
+) -> list[dict[str, float]]:
     """Case → difference, for each organ that has any."""
     found = []
     for organ in organs:
