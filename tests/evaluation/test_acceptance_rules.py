@@ -1,7 +1,9 @@
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.evaluation.acceptance_rules import DEFAULT, Limits, parse_rules, read_rules
@@ -97,3 +99,13 @@ def test_files_that_are_no_rules(tmp_path: Path) -> None:
             read_rules(path)
         assert error.value.where == str(path)
     assert DEFAULT.is_file()
+
+
+def test_the_rules_of_the_page_are_the_shipped_ones_with_exceptions() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "compare.md"
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    told = yaml.safe_load(block)
+    found = parse_rules(told)
+    assert found.limits("harbour", "liver", "dice") == Limits(0.01, 0.05, 0.10, 0.05)
+    assert found.limits("harbour", "pancreas", "dice").margin == 0.03
+    assert {**told, "exceptions": []} == yaml.safe_load(DEFAULT.read_text())
