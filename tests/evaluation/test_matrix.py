@@ -136,8 +136,10 @@ def test_cases_csv_tells_whose_case_it_is_and_who_labelled_it(tmp_path: Path) ->
             ("p", "model"),
             ("", ""),
         ]
-        assert [(r.patient, r.label_kind) for r in each.rows()][0] == ("p", "expert")
-    copy.load_state_dict({k: v for k, v in matrix.state_dict().items() if k != "about"})  # of an earlier version
+        assert next((r.patient, r.label_kind) for r in each.rows()) == ("p", "expert")
+    copy.load_state_dict(
+        {k: v for k, v in matrix.state_dict().items() if k != "about"}
+    )  # of an earlier version
     assert copy.about("a", "c0") == ("", "")
 
 
