@@ -72,7 +72,8 @@ def _show(judgement: Judgement) -> None:
         scores = [number(cell.old), number(cell.new), number(cell.gain, signed=True)]
         bound = number(cell.test.bound if cell.test else None, signed=True)
         where = [cell.hospital, cell.organ, cell.metric, str(cell.patients)]
-        rows.append([*where, *scores, bound, number(cell.p), cell.decision])
+        p = "<0.001" if cell.p is not None and cell.p < 0.001 else number(cell.p)
+        rows.append([*where, *scores, bound, p, cell.decision])
     print("\n".join(table(rows)))
     for cell in judgement.cells:
         for reason in cell.reasons:

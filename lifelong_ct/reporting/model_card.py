@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from lifelong_ct.core.types import UNKNOWN
 from lifelong_ct.evaluation.acceptance import Cell, Judgement
 from lifelong_ct.evaluation.acceptance_rules import Rules
 from lifelong_ct.evaluation.noninferiority import ASSUMPTION, unseen_failures
@@ -32,7 +34,7 @@ def model_card(old: Scored, new: Scored, rules: Rules, judgement: Judgement) -> 
         _listed(_training(new)),
         "## Scores on test cases",
         f"Means over patients with 95 % bootstrap intervals; none below {FEWEST} patients. "
-        f"The old model is {_plain(old.name)}.",
+        f"The old model is {_plain(old.name)}. Test scans by kind of label: {_kinds(new)}.",
         _scores(new, judgement),
         "## Comparison with the old model",
         _listed(_comparison(rules, judgement)),
@@ -73,6 +75,14 @@ def _scores(new: Scored, judgement: Judgement) -> str:
         )
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+
+
+def _kinds(new: Scored) -> str:
+    scans = {
+        (row.hospital, row.case): row.label_kind for row in new.matrix.rows() if row.after == new.matrix.last
+    }
+    counted = Counter(kind or UNKNOWN for kind in scans.values())
+    return ", ".join(f"{_plain(kind)} {count}" for kind, count in sorted(counted.items()))
 
 
 def _score(new: Scored, cell: Cell) -> str:

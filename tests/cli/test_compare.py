@@ -116,6 +116,7 @@ def test_the_model_card(tmp_path: Path) -> None:
         "never trained on: harbour\n",
         "Labels, of training and test: expert, model\n",
         "Training scans: 120, of patients",
+        "The old model is model-0. Test scans by kind of label: expert 60.",
         "some labels made by models",
         "a failure that befalls 14% of patients can stay unseen",
     ):
