@@ -82,8 +82,11 @@ class Scorer:
         self.routing = {}
         for done, (hospital, case) in enumerate(cases, start=1):
             pseudonym = self.identity.of(case)
+            patient = self.identity.of_patient(hospital.name, case.patient)
             rows += [
-                EvaluationRow(after, hospital.name, pseudonym, organ, metric, value, step=step)
+                EvaluationRow(
+                    after, hospital.name, pseudonym, organ, metric, value, patient, case.label_kind, step
+                )
                 for organ, metric, value in self._score_case(
                     model, self.native(hospital, case), hospital.name
                 )
