@@ -152,8 +152,11 @@ def test_rows_show_pseudonyms_only(tmp_path):
 
 def test_the_memory_of_a_case_is_asked_for_and_given_back(tmp_path):
     raw = scan(("liver",), [LIVER], [(200, LIVER)])
+    # Windows begin at 0, 2 | 0, 4 | 0, 4, 6. After the first ones of the last axis, the longest, its planes 4 to 6 are
+    # held. Those at 4 and 0 add planes 6 to 10 and complete what only they reach; those at 6 and 0 add 10 to 12: most.
+    held = 2 * 10 * 8 + 4 * 6 * 8 - 2 * 4 * 8 + 2 * 6 * 8
     voxels = 8 * 10 * 12
-    need = voxels * (2 + 4 + 4 * 3) + 2 * voxels  # image, float, three logits; and the scan
+    need = held * 3 * 4 + voxels * 2 * (2 + 1) + 6**3 * 4 * (1 + 3)  # image and labels, twice; a window
     ledger = Ledger({"ram": need})
     hospitals, made = scorer(tmp_path, [raw, raw], ledger=ledger)
     made.score(Threshold(), 1, hospitals)
@@ -182,7 +185,8 @@ def test_the_memory_of_several_channels_is_one_image_each_and_the_same_logits(tm
     ledger = Ledger()
     hospitals, made = scorer(tmp_path, [both], ledger=ledger)
     rows = made.score(FirstChannel(), 1, hospitals)
-    assert ledger.peak("ram") == voxels * (2 * (2 + 4) + 4 * 3) + 2 * 2 * voxels
+    held = 2 * 10 * 8 + 4 * 6 * 8 - 2 * 4 * 8 + 2 * 6 * 8  # as above
+    assert ledger.peak("ram") == held * 3 * 4 + voxels * 2 * (2 * 2 + 1) + 6**3 * 4 * (2 + 3)
     assert values(rows) == {"liver": 1.0}
 
 
