@@ -9,14 +9,13 @@ from monai.data.utils import compute_importance_map
 from torch import Tensor
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.evaluation.windows import Cell, Corner, Windows
+from lifelong_ct.evaluation.windows import Box, Cell, Corner, Windows
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 """Of the sums."""
 _HALF = 60_000.0
 """Below the largest number of half precision."""
 
-Box = tuple[slice, slice, slice]
 Finish = Callable[[Box, Tensor, Tensor | None], None]
 """Told where a cell lies, its sums `[K,d,h,w]`, and the sum of the weights `[d,h,w]` where that was asked for."""
 
@@ -86,9 +85,8 @@ class Blend:
             logits.clamp_(self.floor, -self.floor)
         logits *= self.weights
         logits = logits.to("cpu")
-        for cell in self.windows.touched(corner):
+        for cell, there, here in self.windows.shares(corner):
             sums, total = self._cells.get(cell) or self._new(cell, len(logits))
-            there, here = self._common(corner, cell)
             sums[(slice(None), *there)] += logits[(slice(None), *here)]
             if total is not None:
                 total[there] += self.weights[here].cpu()
@@ -104,12 +102,3 @@ class Blend:
         self.held += self.windows.voxels(cell)
         self.most_held = max(self.most_held, self.held)
         return self._cells[cell]
-
-    def _common(self, corner: Corner, cell: Cell) -> tuple[Box, Box]:
-        """What a window and a cell share, in the cell and in the window."""
-        pairs = []
-        for at, seen, side in zip(corner, self.windows.seen(corner), self.windows.box(cell), strict=True):
-            low, high = max(seen.start, side.start), min(seen.stop, side.stop)
-            pairs.append((slice(low - side.start, high - side.start), slice(low - at, high - at)))
-        (a, x), (b, y), (c, z) = pairs
-        return (a, b, c), (x, y, z)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby, pairwise, product
+from typing import NamedTuple
 
 from monai.data.utils import dense_patch_slices
 
 Corner = tuple[int, int, int]
 Cell = tuple[int, int]
+Box = tuple[slice, slice, slice]
 FINEST = 8
 """Cells are no thinner than a window over this, but at the border: at large overlaps they would be many."""
 
@@ -42,9 +45,8 @@ class Windows:
         for n, r in zip(shape, roi, strict=True):
             padded, before = max(n, r), max(r - n, 0) // 2
             step = r if r == padded else max(1, int(r * (1 - overlap)))
-            starts.append(
-                tuple(place.start - before for (place,) in dense_patch_slices([padded], [r], [step]))
-            )
+            found = dense_patch_slices([padded], [r], [step])
+            starts.append(tuple(int(place.start) - before for (place,) in found))
         return cls((shape[0], shape[1], shape[2]), (roi[0], roi[1], roi[2]), tuple(starts))
 
     @cached_property
@@ -76,30 +78,32 @@ class Windows:
     @cached_property
     def visits(self) -> dict[Cell, int]:
         """Cell → windows that reach into it."""
-        first, second, third = self.axes
         firsts, seconds = (
-            [sum(self._meets(axis, start, piece) for start in self.starts[axis]) for piece in pieces]
-            for axis, pieces in zip((first, second), self.pieces, strict=True)
+            Counter(share.piece for shares in reach.values() for share in shares) for reach in self._reach[:2]
         )
-        along = len(self.starts[third])
-        return {(i, j): n * m * along for i, n in enumerate(firsts) for j, m in enumerate(seconds)}
+        along = len(self.starts[self.axes[2]])
+        return {(i, j): n * m * along for i, n in firsts.items() for j, m in seconds.items()}
 
-    def touched(self, corner: Corner) -> list[Cell]:
-        """Cells that a window reaches into."""
-        found = [
-            [i for i, piece in enumerate(pieces) if self._meets(axis, corner[axis], piece)]
-            for axis, pieces in zip(self.axes, self.pieces, strict=False)
+    def shares(self, corner: Corner) -> list[tuple[Cell, Box, Box]]:
+        """Cells that a window reaches into, and what they have in common: in the cell, and in the window."""
+        first, second, third = (
+            reach[corner[axis]] for reach, axis in zip(self._reach, self.axes, strict=True)
+        )
+        return [
+            (
+                (a.piece, b.piece),
+                self._placed(a.there, b.there, third[0].there),
+                self._placed(a.here, b.here, third[0].here),
+            )
+            for a, b in product(first, second)
         ]
-        return list(product(*found))  # type: ignore[arg-type]
 
-    def box(self, cell: Cell) -> tuple[slice, slice, slice]:
+    def box(self, cell: Cell) -> Box:
         """Where a cell lies in the volume."""
-        first, second, third = self.axes
-        at = {first: self.pieces[0][cell[0]], second: self.pieces[1][cell[1]], third: (0, self.shape[third])}
-        d, h, w = (slice(*at[axis]) for axis in range(3))
-        return d, h, w
+        first, second = (pieces[i] for pieces, i in zip(self.pieces, cell, strict=True))
+        return self._placed(slice(*first), slice(*second), slice(0, self.shape[self.axes[2]]))
 
-    def seen(self, corner: Corner) -> tuple[slice, slice, slice]:
+    def seen(self, corner: Corner) -> Box:
         """What a window sees of the volume."""
         d, h, w = (
             slice(max(at, 0), min(at + r, n)) for at, r, n in zip(corner, self.roi, self.shape, strict=True)
@@ -128,8 +132,34 @@ class Windows:
                 kept.append(edge)
         return list(pairwise([*kept, n]))
 
-    def _meets(self, axis: int, start: int, piece: tuple[int, int]) -> bool:
-        return start < piece[1] and start + self.roi[axis] > piece[0]
+    @cached_property
+    def _reach(self) -> list[dict[int, list[Share]]]:
+        """Of the first, second and third axis: start of a window → what it shares with pieces. The third has one."""
+        whole = [(0, self.shape[self.axes[2]])]
+        return [
+            {start: list(_shared(start, self.roi[axis], pieces)) for start in self.starts[axis]}
+            for axis, pieces in zip(self.axes, (*self.pieces, whole), strict=True)
+        ]
+
+    def _placed(self, first: slice, second: slice, third: slice) -> Box:
+        """Slices of the axes by length, in the order of the volume."""
+        at = dict(zip(self.axes, (first, second, third), strict=True))
+        return at[0], at[1], at[2]
+
+
+class Share(NamedTuple):
+    """What a window and a piece of an axis have in common."""
+
+    piece: int
+    there: slice
+    here: slice
+
+
+def _shared(start: int, size: int, pieces: Sequence[tuple[int, int]]) -> Iterator[Share]:
+    for i, (begin, end) in enumerate(pieces):
+        low, high = max(start, begin), min(start + size, end)
+        if low < high:
+            yield Share(i, slice(low - begin, high - begin), slice(low - start, high - start))
 
 
 @lru_cache(maxsize=4096)
@@ -139,7 +169,7 @@ def most_held(shape: tuple[int, int, int], roi: tuple[int, int, int], overlap: f
     left, live, most = dict(windows.visits), 0, 0
     held: set[Cell] = set()
     for corners in _rows(windows):
-        cells = windows.touched(corners[0])
+        cells = [cell for cell, _, _ in windows.shares(corners[0])]
         live += sum(windows.voxels(cell) for cell in cells if cell not in held)
         held.update(cells)
         most = max(most, live)
