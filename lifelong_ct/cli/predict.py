@@ -30,6 +30,7 @@ from lifelong_ct.reporting.preview import preview
 from lifelong_ct.reporting.text import shown_path
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.options import EvaluationOptions
+from lifelong_ct.training.scoring import mirroring_of
 from lifelong_ct.training.segmenting import Segmentation, segment
 from lifelong_ct.training.serving import Served, load_model
 
@@ -92,6 +93,7 @@ class Predictor:
         served = load_model(newest_checkpoint(source), lambda: build(values["model"], "model"))
         given = {key: values["evaluation"][key] for key in ("overlap", "precision", "mirror")}
         options = EvaluationOptions(metrics=(), roi=served.roi, **given)
+        mirroring_of(options, served.label_space.channels)  # refused before a scan is read
         ledger = Ledger({kind: values["memory"].get(kind) for kind in KINDS})
         device = place(values["trainer"]["device"], ledger.limits["gpu"])
         served.model.to(device)

@@ -49,17 +49,17 @@ def write_labels(path: Path, labels: npt.NDArray[np.uint8], raw: RawCase, scan: 
     """
     voxels = np.asarray(in_file_order(labels, raw), np.uint8)
     image = _like(voxels, scan) if nifti.reads(scan) else _of_affine(voxels, raw)
-    image.header.set_data_dtype(np.uint8)
     write_bytes(path, gzip.compress(image.to_bytes(), _LEVEL, mtime=0))
 
 
 def _like(voxels: npt.NDArray[np.uint8], scan: Path) -> Any:
     found: Any = nib.load(scan)
     kind = nib.Nifti2Image if isinstance(found.header, nib.Nifti2Header) else nib.Nifti1Image
-    header = kind.header_class()
-    for field in _GEOMETRY:
-        header[field] = found.header[field]
-    return kind(voxels, None, header)  # with an affine, nibabel would write the forms anew
+    image = kind(voxels, None)
+    image.header.set_data_dtype(np.uint8)
+    for field in _GEOMETRY:  # after the shape is set, which would reset some of them
+        image.header[field] = found.header[field]
+    return image
 
 
 def _of_affine(voxels: npt.NDArray[np.uint8], raw: RawCase) -> Any:
@@ -68,4 +68,5 @@ def _of_affine(voxels: npt.NDArray[np.uint8], raw: RawCase) -> Any:
     image.set_sform(affine, _SCANNER)
     image.set_qform(affine, _SCANNER)
     image.header.set_xyzt_units("mm")
+    image.header.set_data_dtype(np.uint8)
     return image

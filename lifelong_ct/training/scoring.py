@@ -11,13 +11,12 @@ from torch import nn
 from lifelong_ct.core.identity import Identity
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case, EvaluationRow
-from lifelong_ct.data.ingest import prepare
 from lifelong_ct.data.labels import LabelSpace
-from lifelong_ct.data.resampling import nearest
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.evaluation.cases import score_case
 from lifelong_ct.evaluation.inference import predict_labels
 from lifelong_ct.evaluation.mirroring import Mirroring
+from lifelong_ct.evaluation.resample import to_model, to_scan
 from lifelong_ct.models.parts import PartedModel
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import EvaluationOptions
@@ -102,7 +101,7 @@ class Scorer:
         return rows
 
     def _score_case(self, model: nn.Module, raw: RawCase, hospital: str) -> Scores:
-        ready = prepare(raw, self.spacing)
+        ready = to_model(raw, self.spacing)
         width = len(self.label_space.channels) + 1
         channels = raw.image.size // math.prod(raw.shape)
         need = evaluation_bytes(ready.shape, raw.shape, channels, width, self.options)
@@ -114,7 +113,7 @@ class Scorer:
                 predicted = predict_labels(
                     model, image, *given, precision=self.options.precision, mirroring=self._mirroring
                 )
-                native = nearest(predicted, raw.shape)
+                native = to_scan(predicted, ready, raw)
                 channels = {organ: i for i, organ in enumerate(self.label_space.channels, start=1)}
                 return score_case(native, raw, channels, raw.spacing, self.options.metrics)
 

@@ -11,10 +11,10 @@ import torch
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
-from lifelong_ct.data.resampling import nearest, prepare
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.evaluation.certainty import Certainty
 from lifelong_ct.evaluation.inference import predict_labels
+from lifelong_ct.evaluation.resample import to_model, to_scan
 from lifelong_ct.evaluation.volume import MM3_PER_ML
 from lifelong_ct.training.options import EvaluationOptions
 from lifelong_ct.training.planner import EVALUATION, evaluation_bytes
@@ -61,7 +61,7 @@ def segment(
             "give one file per channel, with commas between",
         )
     mirroring, certainty = mirroring_of(options, organs), Certainty()
-    ready = prepare(raw, served.spacing)
+    ready = to_model(raw, served.spacing)
     need = evaluation_bytes(ready.shape, raw.shape, channels, 1 + len(organs), options)
     with ledger.reserve("ram", EVALUATION, need):
         labels = predict_labels(
@@ -74,7 +74,7 @@ def segment(
             mirroring=mirroring,
             certainty=certainty,
         )
-        native = nearest(labels, raw.shape)
+        native = to_scan(labels, ready, raw)
     return Segmentation(native, _volumes(native, raw, served), certainty)
 
 
