@@ -71,7 +71,9 @@ def network(classes: int) -> nn.Module:
 def scan(shape: tuple[int, int, int]) -> np.ndarray:
     """Smooth blobs and noise in HU, int16 `[1, D, H, W]`."""
     rng = np.random.default_rng(0)
-    coarse = torch.from_numpy(rng.normal(0, 150, (1, 1, *(max(2, n // 24) for n in shape))).astype(np.float32))
+    coarse = torch.from_numpy(
+        rng.normal(0, 150, (1, 1, *(max(2, n // 24) for n in shape))).astype(np.float32)
+    )
     image = torch.empty((1, *shape), dtype=torch.int16)
     image[0] = torch.nn.functional.interpolate(coarse, shape, mode="trilinear")[0, 0].short()
     for plane in image[0]:  # noise of the whole at once would be twelve times as large
@@ -120,9 +122,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(
-            tuple(chosen.shape), chosen.classes, tuple(chosen.roi), chosen.overlap, Path(folder)
-        )
+        task = Task(tuple(chosen.shape), chosen.classes, tuple(chosen.roi), chosen.overlap, Path(folder))
         found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in WAYS}
         for number in range(chosen.rounds):
             for name in list(WAYS) if number % 2 == 0 else list(WAYS)[::-1]:
@@ -215,9 +215,13 @@ def _mark() -> int:
 def _told(task: Task, found: dict[str, list[tuple[float, float, float]]]) -> int:
     """Prints table and gates; 1 where one is not held."""
     load = os.getloadavg()[0]
-    print(f"{'x'.join(map(str, task.shape))}, {task.classes} classes, window {task.roi}, overlap {task.overlap}, ")
+    print(
+        f"{'x'.join(map(str, task.shape))}, {task.classes} classes, window {task.roi}, overlap {task.overlap}, "
+    )
     print(f"load {load:.1f} on {os.cpu_count()} cores; medians of {len(found['MONAI'])} rounds\n")
-    print("| | CPU s | wall s | GB above the input | announced GB | speed of MONAI | voxels that differ | largest margin |")
+    print(
+        "| | CPU s | wall s | GB above the input | announced GB | speed of MONAI | voxels that differ | largest margin |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     wanted, margin = (np.load(task.folder / f"{n}.npy", mmap_mode="r") for n in ("MONAI", "margin"))
     base = statistics.median(row[0] for row in found["MONAI"])

@@ -141,7 +141,9 @@ def told(rows: list[Scan]) -> None:
     """Prints the table."""
     wrong = np.array([row.dice < WRONG for row in rows])
     patients = np.array([f"{row.hospital} {row.patient}" for row in rows])
-    print(f"\n{len(rows)} scans of {len(set(patients))} patients, {wrong.sum()} with a mean Dice below {WRONG}")
+    print(
+        f"\n{len(rows)} scans of {len(set(patients))} patients, {wrong.sum()} with a mean Dice below {WRONG}"
+    )
     print(f"Dice: {np.round(np.quantile([r.dice for r in rows], [0, 0.25, 0.5, 0.75, 1]), 2)} (quartiles)\n")
     print("| signal | AUROC | 95 % | rank correlation with Dice |")
     print("|---|---|---|---|")

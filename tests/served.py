@@ -46,9 +46,11 @@ def save(
     organs: Sequence[str],
     spacing: Sequence[float] | None,
     roi: Sequence[int],
+    coming: Sequence[str] = (),
 ) -> Path:
-    """What a run would leave after one experience, as far as it is served."""
-    space = LabelSpace(organs)
+    """What a run would leave after one experience, as far as it is served; `coming` are organs of its stream that the
+    model has not learnt yet."""
+    space = LabelSpace([*organs, *coming])
     space.see(organs)
     state: dict[str, Any] = {
         "after": 1,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lifelong_ct.cli import compose
-from lifelong_ct.cli.arguments import need, newest_checkpoint, take
+from lifelong_ct.cli.arguments import names, need, newest_checkpoint, take
 from lifelong_ct.cli.build import Blueprint
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
@@ -26,7 +26,7 @@ def main(args: Sequence[str]) -> int:
     source, out = need(rest, "from", "RUN_FOLDER"), take(rest, "out")
     request = compose.parse(rest)
     blueprint = Blueprint(compose.compose(request), request.overrides)
-    own_roi = any(override.startswith("evaluation.roi=") for override in request.overrides)
+    own_roi = names(request.overrides, "evaluation.roi")
     with blueprint.discreet():
         return _evaluate(blueprint.options(), source, out, own_roi)
 

@@ -14,7 +14,7 @@ import torch
 from rich.progress import track
 
 from lifelong_ct.cli import compose
-from lifelong_ct.cli.arguments import need, newest_checkpoint, take
+from lifelong_ct.cli.arguments import names, need, newest_checkpoint, take
 from lifelong_ct.cli.build import Blueprint
 from lifelong_ct.cli.instantiate import build
 from lifelong_ct.cli.telling import told
@@ -41,7 +41,8 @@ Scan = list[Path]
 
 def main(args: Sequence[str]) -> int:
     """`from=RUN in=SCAN_OR_FOLDER out=FOLDER [modality=MR]`; a scan is a file, a folder of DICOM, or one of these
-    per channel with commas between. A scan that cannot be used is told at the end, and the exit code is 2 then."""
+    per channel with commas between. A scan that cannot be used is told at the end, and the exit code is 2 then. The
+    window is that of the checkpoint, unless the command names `evaluation.roi`."""
     rest = list(args)
     source, given = need(rest, "from", "RUN_FOLDER"), need(rest, "in", "SCAN.nii.gz").split(",")
     out, modality = Path(need(rest, "out", "FOLDER")), take(rest, "modality")
@@ -53,7 +54,8 @@ def main(args: Sequence[str]) -> int:
     blueprint.redact.hide_root(out, "out")
     with blueprint.discreet():
         scans = _scans([Path(path) for path in given], out)
-        predictor = Predictor.of(blueprint.values, source, out, modality)
+        own_roi = names(request.overrides, "evaluation.roi")
+        predictor = Predictor.of(blueprint.values, source, out, modality, own_roi)
         failed: dict[int, Exception] = {}
         for number, (name, scan) in enumerate(track(scans.items(), "predicting"), start=1):
             try:
@@ -88,11 +90,14 @@ class Predictor:
     _quality: list[list[Any]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, values: dict[str, Any], source: str, out: Path, modality: str | None) -> Predictor:
+    def of(
+        cls, values: dict[str, Any], source: str, out: Path, modality: str | None, own_roi: bool
+    ) -> Predictor:
         """From a configuration and a checkpoint; makes the folder and says in it which label is which organ."""
         served = load_model(newest_checkpoint(source), lambda: build(values["model"], "model"))
         given = {key: values["evaluation"][key] for key in ("overlap", "precision", "mirror")}
-        options = EvaluationOptions(metrics=(), roi=served.roi, **given)
+        roi = values["evaluation"]["roi"] if own_roi else served.roi
+        options = EvaluationOptions(metrics=(), roi=roi, **given)
         mirroring_of(options, served.label_space.channels)  # refused before a scan is read
         ledger = Ledger({kind: values["memory"].get(kind) for kind in KINDS})
         device = place(values["trainer"]["device"], ledger.limits["gpu"])

@@ -84,7 +84,7 @@ class Blend:
         if self.kind == torch.float16:
             logits.clamp_(self.floor, -self.floor)
         logits *= self.weights
-        logits = logits.to("cpu")
+        logits = logits.to("cpu", self.kind)  # thrice as fast as adding single to half precision
         for cell, there, here in self.windows.shares(corner):
             sums, total = self._cells.get(cell) or self._new(cell, len(logits))
             sums[(slice(None), *there)] += logits[(slice(None), *here)]

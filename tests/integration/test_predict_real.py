@@ -88,7 +88,9 @@ def oblique(image: nib.Nifti1Image) -> nib.Nifti1Image:
     shape = np.ceil(np.abs(np.linalg.inv(index)) @ image.shape).astype(int)
     offset = (np.array(image.shape) - 1) / 2 - index @ ((shape - 1) / 2)
     voxels = np.asarray(image.dataobj, np.float32)
-    lowest = min(float(voxels.min()), -1024.0) if image.get_data_dtype().kind == "i" and voxels.min() < 0 else 0.0
+    lowest = (
+        min(float(voxels.min()), -1024.0) if image.get_data_dtype().kind == "i" and voxels.min() < 0 else 0.0
+    )
     made = ndimage.affine_transform(voxels, index, offset, tuple(shape), order=1, cval=lowest)
     place = np.eye(4)
     place[:3, :3], place[:3, 3] = index, offset
