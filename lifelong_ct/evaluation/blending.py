@@ -68,6 +68,7 @@ class Blend:
         self.relative = relative and self.kind == torch.float16
         self.floor = -_HALF / windows.most_over_a_voxel
         self.weights = compute_importance_map(windows.roi, mode="gaussian", sigma_scale=0.125, device=device)
+        self._plain = self.weights.cpu()
         self.held = self.most_held = 0
         self._left = dict(windows.visits)
         self._cells: dict[Cell, tuple[Tensor, Tensor | None]] = {}
@@ -89,7 +90,7 @@ class Blend:
             sums, total = self._cells.get(cell) or self._new(cell, len(logits))
             sums[(slice(None), *there)] += logits[(slice(None), *here)]
             if total is not None:
-                total[there] += self.weights[here].cpu()
+                total[there] += self._plain[here]
             self._left[cell] -= 1
             if not self._left[cell]:
                 self.held -= self.windows.voxels(cell)
