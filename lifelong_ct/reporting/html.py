@@ -10,6 +10,7 @@ import yaml
 
 from lifelong_ct.core.files import write_text
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.evaluation.summary import shared
 from lifelong_ct.reporting.agreement import volumes
 from lifelong_ct.reporting.figures import experience_names, run_figures
 from lifelong_ct.reporting.overlays import Overlay, read_overlays
@@ -20,13 +21,13 @@ from lifelong_ct.reporting.text import (
     MEASURES,
     UNDEFINED,
     caveats,
-    duration,
     few_tests,
     measures,
     number,
     sentence,
     size,
     stored,
+    times,
 )
 
 LOWEST = 8
@@ -59,7 +60,8 @@ def write_run_page(run: Run) -> Path:
 
 
 def _context(run: Run) -> dict[str, Any]:
-    results, summary = run.results, run.results.get("summary") or {}
+    results = run.results
+    summary = {**(results.get("summary") or {}), **(results.get("stability") or {})}
     return {
         "run": {
             "stream": "?",
@@ -88,7 +90,7 @@ def _context(run: Run) -> dict[str, Any]:
             [row["hospital"], row["case"] or "–", row["code"], row["found"]]
             for row in results.get("skipped") or ()
         ],
-        "seconds": [[name, duration(value)] for name, value in (results.get("seconds") or {}).items()],
+        "seconds": [list(row) for row in times(results)],
         "command": run.info.get("command") or "lifelong-ct",
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else "",
     }
@@ -114,6 +116,8 @@ def _matrix_table(run: Run) -> dict[str, Any]:
         rows.append((_after(after, names), [None if v != v else float(v) for v in values]))
     header = ["", *(f"{h} (unseen)" if h in run.unseen else h for h in hospitals)]
     caption = "Dice on each hospital (column) after each experience (row). Framed: the hospital just trained."
+    if shared(run.matrix):
+        caption += " Until the last row a panel of cases stands for a hospital; measures compare over these."
     return heat_table(caption, header, rows, own=own)
 
 

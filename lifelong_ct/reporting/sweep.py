@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.files import write_text
+from lifelong_ct.reporting.axes import axes_csv, axes_table
 from lifelong_ct.reporting.collecting import REPORT, collect
 from lifelong_ct.reporting.comparison import COLUMNS, Row, Section, Spread, compare, to_csv
 from lifelong_ct.reporting.html import write_run_page
@@ -56,15 +57,19 @@ def write_report(runs: Path, out: Path | None = None) -> Path:
     out = out or runs / REPORT
     sections = compare(found.finished)
     write_text(out / "comparison.csv", to_csv(sections))
+    write_text(out / "axes.csv", axes_csv(sections, found.finished))
     page = out / "comparison.html"
-    shown = [_section(number, section, out) for number, section in enumerate(sections, start=1)]
+    shown = [
+        {**_section(number, section, out), "axes": axes_table(section, found.finished)}
+        for number, section in enumerate(sections, start=1)
+    ]
     write_text(out / "comparison.md", to_markdown(shown, found.left_out))
     write_text(out / "comparison.tex", to_latex(shown))
     context = {
         "sections": shown,
         "left_out": found.left_out,
         "left_out_header": LEFT_OUT,
-        "meanings": [(MEASURES[name], meaning) for name, meaning in MEANINGS.items()],
+        "meanings": [(MEASURES[name], meaning) for name, meaning in MEANINGS.items() if name in COLUMNS],
         "count": plural(len(found.finished), "run"),
     }
     write_text(page, render("sweep.html", **context))
