@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lifelong_ct.evaluation.statistics import Interval
-from lifelong_ct.reporting.significance import ALPHA, FEWEST, Judged, Verdicts, Versus
+from lifelong_ct.reporting.contenders import ALPHA, FEWEST
+from lifelong_ct.reporting.significance import Judged, Verdicts, Versus
 from lifelong_ct.reporting.text import UNDEFINED, number
 
 BETTER, WORSE, ALIKE = "▲", "▼", "≈"
