@@ -80,8 +80,9 @@ def strata_of(contender: Contender, metric: str, resamples: int) -> dict[str, In
         kinds = list(run.info.get("label_kinds") or ())
         whole = str(kinds[0]) if len(kinds) == 1 else UNKNOWN
         rows: dict[str, list[EvaluationRow]] = defaultdict(list)
+        last = run.matrix.last
         for row in run.matrix.rows():
-            if row.after == run.matrix.last and row.metric == metric:
+            if row.after == last and row.metric == metric:
                 rows[row.label_kind or whole].append(row)
         for kind, own in rows.items():
             parts[kind][seed] = ResultMatrix(own)

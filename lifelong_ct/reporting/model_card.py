@@ -79,9 +79,8 @@ def _scores(new: Scored, judgement: Judgement) -> str:
 
 
 def _kinds(new: Scored) -> str:
-    scans = {
-        (row.hospital, row.case): row.label_kind for row in new.matrix.rows() if row.after == new.matrix.last
-    }
+    last = new.matrix.last
+    scans = {(row.hospital, row.case): row.label_kind for row in new.matrix.rows() if row.after == last}
     counted = Counter(kind or UNKNOWN for kind in scans.values())
     return ", ".join(f"{_plain(kind)} {count}" for kind, count in sorted(counted.items()))
 
