@@ -75,9 +75,7 @@ def _show(judgement: Judgement) -> None:
         p = "<0.001" if cell.p is not None and cell.p < 0.001 else number(cell.p)
         rows.append([*where, *scores, bound, p, cell.decision])
     print("\n".join(table(rows)))
-    for cell in judgement.cells:
-        for reason in cell.reasons:
-            print(f"{cell.decision}: {cell.hospital}, {cell.organ}, {cell.metric}: {reason}")
+    print("\n".join(judgement.told()) or "no reason against it")
     if judgement.only_new:
         print(f"not compared, only the new model has scores: {', '.join(judgement.only_new)}")
     print(_SAYS[judgement.decision])

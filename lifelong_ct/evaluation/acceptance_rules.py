@@ -16,8 +16,9 @@ from lifelong_ct.core.errors import LifelongCTError
 DEFAULT = Path(__file__).with_name("acceptance.yaml")
 _ROOT = ("alpha", "minimum_patients", "undecided", "missing", "metrics", "hospitals", "organs", "exceptions")
 _LIMITS = ("margin", "negative_flips", "worst_decile")
-_LESS = ("hd95", "asd", "false_positives", "volume_abs_error_ml")
-_MORE = ("dice", "iou", "nsd", "sensitivity")
+# names of metrics begin so: `dice_told` is a Dice
+_LESS = ("hd95", "asd", "lesion_false_positives", "volume_abs_error_ml")
+_MORE = ("dice", "iou", "nsd", "lesion_sensitivity")
 
 
 @dataclass(frozen=True)

@@ -67,10 +67,20 @@ def stability(draws: npt.NDArray[np.float64]) -> Stability:
     ranks = stats.rankdata(-known, axis=1)
     low, high = np.quantile(ranks[1:], [0.025, 0.975], axis=0)
     first = (ranks[1:] == ranks[1:].min(axis=1, keepdims=True)).mean(axis=0)
-    taus = [stats.kendalltau(ranks[0], row).statistic for row in ranks[1:]]
-    sure = [tau for tau in taus if not np.isnan(tau)]
+    tau = _tau(ranks[0], ranks[1:])
+    sure = tau[~np.isnan(tau)]
     each = zip(ranks[0], ranks[1:].mean(axis=0), low, high, first, strict=True)
-    return Stability(tuple(Rank(*map(float, row)) for row in each), float(np.mean(sure)) if sure else None)
+    return Stability(tuple(Rank(*map(float, row)) for row in each), float(sure.mean()) if len(sure) else None)
+
+
+def _tau(whole: npt.NDArray[np.float64], ranks: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Kendall's τ-b of `[K]` with each row of `[B, K]`, as `scipy.stats.kendalltau` gives it one by one; NaN where one
+    ties everything."""
+    one, other = np.triu_indices(len(whole), 1)
+    own, drawn = np.sign(whole[one] - whole[other]), np.sign(ranks[:, one] - ranks[:, other])
+    pairs = np.abs(own).sum() * np.abs(drawn).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(drawn @ own / np.sqrt(pairs))
 
 
 def kendall_w(scores: Sequence[Sequence[float]]) -> float | None:

@@ -15,7 +15,8 @@ import scipy
 from lifelong_ct import __version__
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import checksum
-from lifelong_ct.evaluation.acceptance import Cell, Judgement
+from lifelong_ct.evaluation.acceptance import Judgement
+from lifelong_ct.evaluation.acceptance_cell import Cell
 from lifelong_ct.evaluation.acceptance_rules import Rules
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.evaluation.noninferiority import METHOD

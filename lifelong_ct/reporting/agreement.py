@@ -12,14 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lifelong_ct.evaluation.agreement import Agreement, volume_agreement
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting.style import FAINT, PALETTE, legend_below, panels
 
 PREDICTED, REFERENCE = "volume_ml", "reference_ml"
 MOST = 12
 """Organs in the figure: those that agree least. All are in the table."""
-ENOUGH = 3
-"""Cases below which no limits are drawn."""
 
 
 class Volumes(NamedTuple):
@@ -31,36 +30,22 @@ class Volumes(NamedTuple):
     trained: npt.NDArray[np.bool_]
 
     @property
-    def bias(self) -> float:
-        """Mean difference."""
-        return float(self.difference.mean())
-
-    @property
-    def limits(self) -> tuple[float, float] | None:
-        """Bias ± 1.96 sample standard deviations; None for fewer than `ENOUGH` cases."""
-        if len(self.difference) < ENOUGH:
-            return None
-        reach = 1.96 * float(self.difference.std(ddof=1))
-        return self.bias - reach, self.bias + reach
-
-    @property
     def relative(self) -> float:
         """Mean absolute difference over the mean volume."""
         return float(np.abs(self.difference).mean() / max(self.mean.mean(), 1e-9))
 
 
 def volumes(matrix: ResultMatrix, unseen: Collection[str]) -> list[Volumes]:
-    """Per organ, after the last experience; a case without the organ in prediction and reference tells nothing."""
-    if not {PREDICTED, REFERENCE} <= set(matrix.metrics):
-        return []
+    """Per organ, after the last experience."""
     found = []
     for organ in matrix.organs:
         rows: list[tuple[float, float, bool]] = []
         for hospital in matrix.hospitals:
             predicted = matrix.cases(matrix.last, hospital, organ, PREDICTED)
-            for case, reference in matrix.cases(matrix.last, hospital, organ, REFERENCE).items():
-                if case in predicted and (reference or predicted[case]):
-                    rows.append((predicted[case], reference, hospital not in unseen))
+            references = matrix.cases(matrix.last, hospital, organ, REFERENCE)
+            rows += [
+                (predicted[c], references[c], hospital not in unseen) for c in references if c in predicted
+            ]
         if rows:
             mine, theirs = np.array([row[:2] for row in rows], np.float64).T
             found.append(
@@ -74,17 +59,18 @@ def agreement_panels(matrix: ResultMatrix, unseen: Collection[str]) -> Figure | 
     every = volumes(matrix, unseen)
     if not every:
         return None
+    found = volume_agreement(matrix)
     kept = {each.organ for each in sorted(every, key=lambda each: -each.relative)[:MOST]}
     shown = [each for each in every if each.organ in kept]
     with panels(len(shown), 1.6) as (figure, axes):
         for place, (one, each) in enumerate(zip(axes, shown, strict=True)):
-            _panel(one, each, bottom=place >= len(shown) - 2)
+            _panel(one, each, found[each.organ], bottom=place >= len(shown) - 2)
         if any(not each.trained.all() for each in shown):
             legend_below(figure, max(axes, key=lambda one: len(one.get_legend_handles_labels()[1])))
     return figure
 
 
-def _panel(axes: Axes, each: Volumes, bottom: bool) -> None:
+def _panel(axes: Axes, each: Volumes, found: Agreement, bottom: bool) -> None:
     for trained, face, label in ((True, PALETTE[0], "trained on"), (False, "none", "unseen hospital")):
         own = each.trained == trained
         if own.any():
@@ -99,8 +85,8 @@ def _panel(axes: Axes, each: Volumes, bottom: bool) -> None:
                 rasterized=len(each.mean) > 500,
             )
     axes.axhline(0, color=FAINT, linewidth=0.8)
-    axes.axhline(each.bias, color=PALETTE[1], linewidth=1.5)
-    for limit in each.limits or ():
+    axes.axhline(found.bias, color=PALETTE[1], linewidth=1.5)
+    for limit in found.limits or ():
         axes.axhline(limit, color=PALETTE[1], linewidth=1.2, linestyle=(0, (4, 3)))
     axes.margins(x=0.12, y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(4))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lifelong_ct.reporting.contenders import Contender
 from lifelong_ct.reporting.run_folder import Run
-from lifelong_ct.reporting.significance import Contender, Judged, Verdicts, judge
+from lifelong_ct.reporting.significance import Judged, Verdicts, judge
 
 SAME = ("seed", "paths", "reporter", "group")
 """Keys of the configuration that do not make another method."""

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from lifelong_ct.core.files import write_text
+from lifelong_ct.evaluation.agreement import volume_agreement
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.evaluation.summary import shared
-from lifelong_ct.reporting.agreement import volumes
 from lifelong_ct.reporting.figures import experience_names, run_figures
 from lifelong_ct.reporting.overlays import Overlay, read_overlays
 from lifelong_ct.reporting.page import data_uri, heat_table, render, write_figures
@@ -159,13 +159,25 @@ def _overlay(overlay: Overlay) -> dict[str, Any]:
 
 
 def _agreement(run: Run) -> list[list[str]]:
-    rows = []
-    for each in volumes(run.matrix, run.unseen):
-        low, high = each.limits or (None, None)
-        limits = UNDEFINED if low is None else f"{number(low, 1, True)} … {number(high, 1, True)}"
-        share = f"{100 * each.relative:.0f} %"
-        rows.append([each.organ, str(len(each.mean)), number(each.bias, 1, signed=True), limits, share])
-    return rows
+    return [
+        [
+            organ,
+            str(each.cases),
+            _between(each.bias, each.bias_interval, 1, signed=True),
+            UNDEFINED if each.limits is None else " … ".join(number(v, 1, signed=True) for v in each.limits),
+            _between(each.concordance, each.concordance_interval, 2),
+        ]
+        for organ, each in volume_agreement(run.matrix).items()
+    ]
+
+
+def _between(
+    value: float | None, interval: tuple[float, float] | None, digits: int, signed: bool = False
+) -> str:
+    if interval is None:
+        return number(value, digits, signed)
+    low, high = (number(bound, digits, signed) for bound in interval)
+    return f"{number(value, digits, signed)} [{low}, {high}]"
 
 
 def _memory_row(kind: str, row: Mapping[str, int | None]) -> list[str]:

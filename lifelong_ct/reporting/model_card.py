@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from lifelong_ct.core.types import UNKNOWN
-from lifelong_ct.evaluation.acceptance import Cell, Judgement
+from lifelong_ct.evaluation.acceptance import Judgement
+from lifelong_ct.evaluation.acceptance_cell import Cell
 from lifelong_ct.evaluation.acceptance_rules import Rules
 from lifelong_ct.evaluation.noninferiority import ASSUMPTION, unseen_failures
 from lifelong_ct.evaluation.statistics import bootstrap_interval
 from lifelong_ct.reporting.acceptance_record import Scored
-from lifelong_ct.reporting.significance import FEWEST
+from lifelong_ct.reporting.contenders import FEWEST
 from lifelong_ct.reporting.text import caveats, number, plural
 
 TO_FILL = "**[ to be filled in by the hospital ]**"
@@ -78,9 +79,8 @@ def _scores(new: Scored, judgement: Judgement) -> str:
 
 
 def _kinds(new: Scored) -> str:
-    scans = {
-        (row.hospital, row.case): row.label_kind for row in new.matrix.rows() if row.after == new.matrix.last
-    }
+    last = new.matrix.last
+    scans = {(row.hospital, row.case): row.label_kind for row in new.matrix.rows() if row.after == last}
     counted = Counter(kind or UNKNOWN for kind in scans.values())
     return ", ".join(f"{_plain(kind)} {count}" for kind, count in sorted(counted.items()))
 
@@ -101,11 +101,7 @@ def _comparison(rules: Rules, judgement: Judgement) -> list[str]:
         + ", ".join(f"{name} {limits.margin:g}" for name, limits in rules.metrics.items())
         + (f", and {plural(len(rules.exceptions), 'exception')}" if rules.exceptions else "")
     ]
-    lines += [
-        f"{cell.decision}: {_plain(cell.hospital)}, {_plain(cell.organ)}, {_plain(cell.metric)}: {reason}"
-        for cell in judgement.cells
-        for reason in cell.reasons
-    ]
+    lines += map(_plain, judgement.told())
     if judgement.only_new:
         lines.append(f"Not compared, since only the new model has scores: {_names(judgement.only_new)}")
     return lines
@@ -115,7 +111,7 @@ def _limits(new: Scored, judgement: Judgement) -> list[str]:
     fewest = min(cell.patients for cell in judgement.cells)
     lines = [
         *caveats(new.info),
-        f"Where {plural(fewest, 'patient')} were compared, a failure that befalls {unseen_failures(fewest):.0%} of "
+        f"Where the fewest patients were compared ({fewest}), a failure that befalls {unseen_failures(fewest):.0%} of "
         "patients can stay unseen (with a chance of 5 %)",
         ASSUMPTION,
         "Other hospitals, scanners, contrast phases and diseases than those of the test cases were not looked at",

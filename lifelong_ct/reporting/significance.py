@@ -9,44 +9,24 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from lifelong_ct.core.types import UNKNOWN, EvaluationRow
-from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.evaluation.ranking import Rank, kendall_w, stability
-from lifelong_ct.evaluation.resampling import PatientDraws, contributions, over_seeds, patient_of
+from lifelong_ct.evaluation.resampling import PatientDraws, contributions, over_seeds
 from lifelong_ct.evaluation.statistics import Interval, holm, paired_test
 from lifelong_ct.evaluation.transfer import mean_defined
-from lifelong_ct.reporting.run_folder import Run
+from lifelong_ct.reporting.contenders import (
+    ALPHA,
+    FEWEST,
+    Contender,
+    Floats,
+    interval_of,
+    patients_of,
+    strata_of,
+    values_of,
+)
 from lifelong_ct.reporting.text import plural
 
-ALPHA = 0.05
-FEWEST = 6
-"""With five patients no test of signs can reach 5 % (2 / 2⁵), and an interval would be a guess."""
 Mark = Literal["better", "worse", "not shown", "too few"]
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """Runs of one strategy.
-
-    Attributes:
-        label: unique.
-        runs: that differ in their seed.
-        rival: whether it can be the best and is tested; an upper bound is not.
-        baseline: what others are compared with, too.
-    """
-
-    label: str
-    runs: tuple[Run, ...]
-    rival: bool = True
-    baseline: bool = False
-
-    @property
-    def by_seed(self) -> dict[int, Run]:
-        """Seed → its run; a run without scores is none."""
-        return {int(run.info.get("seed", 0)): run for run in self.runs if run.matrix.hospitals}
 
 
 @dataclass(frozen=True)
@@ -123,7 +103,7 @@ def judge(contenders: Sequence[Contender], metric: str = "dice", resamples: int 
     over seeds too, whether other seeds would. A mark needs both.
     """
     draws = PatientDraws([run.matrix for c in contenders for run in c.runs], resamples)
-    values = {c.label: _values(c, draws, metric) for c in contenders}
+    values = {c.label: values_of(c, draws, metric) for c in contenders}
     rivals = [c for c in contenders if c.rival and values[c.label]]
     pairs = list(combinations(rivals, 2))
     found = [_versus(a, b, values[a.label], values[b.label], metric) for a, b in pairs]
@@ -138,25 +118,16 @@ def judge(contenders: Sequence[Contender], metric: str = "dice", resamples: int 
     ranks, tau, agreement = _ranking(rivals, values)
     rows = {}
     for c in contenders:
-        interval = _interval(list(values[c.label].values()), len(_patients(c, metric)))
+        interval = interval_of(list(values[c.label].values()), len(patients_of(c, metric)))
         rows[c.label] = Judged(
             interval,
             between.get((c.label, best.label)) if best else None,
             between.get((c.label, baseline.label)) if baseline else None,
             ranks.get(c.label),
-            _strata(c, metric, resamples),
+            strata_of(c, metric, resamples),
             _note(interval, len(values[c.label])),
         )
     return Verdicts(rows, tau, agreement)
-
-
-def _values(contender: Contender, draws: PatientDraws, metric: str) -> dict[int, Floats]:
-    """Seed → ACC `[1 + B]`."""
-    found = {
-        seed: draws.accuracy(run.matrix, list(run.tasks.values()), metric)
-        for seed, run in contender.by_seed.items()
-    }
-    return {seed: values for seed, values in found.items() if not np.isnan(values[0])}
 
 
 def _versus(
@@ -194,53 +165,12 @@ def _ranking(
 ) -> tuple[dict[str, Rank], float | None, float | None]:
     """Ranks by label, τ and W, over the seeds that all rivals have."""
     shared = sorted(set.intersection(*(set(values[c.label]) for c in rivals))) if len(rivals) > 1 else []
-    if not shared or max(len(_patients(c)) for c in rivals) < FEWEST:
+    if not shared or max(len(patients_of(c)) for c in rivals) < FEWEST:
         return {}, None, None
     by_seed = np.stack([[values[c.label][seed] for c in rivals] for seed in shared])  # [S, K, 1 + B]
     found = stability(np.stack([over_seeds(by_seed[:, k]) for k in range(len(rivals))], axis=1))
     ranks = {c.label: rank for c, rank in zip(rivals, found.ranks, strict=True)}
     return ranks, found.tau, kendall_w(by_seed[:, :, 0].tolist())
-
-
-def _strata(contender: Contender, metric: str, resamples: int) -> dict[str, Interval]:
-    """ACC per kind of label; of earlier files the run's kind, where it had one only."""
-    parts: dict[str, dict[int, ResultMatrix]] = defaultdict(dict)
-    for seed, run in contender.by_seed.items():
-        kinds = list(run.info.get("label_kinds") or ())
-        whole = str(kinds[0]) if len(kinds) == 1 else UNKNOWN
-        rows: dict[str, list[EvaluationRow]] = defaultdict(list)
-        for row in run.matrix.rows():
-            if row.after == run.matrix.last and row.metric == metric:
-                rows[row.label_kind or whole].append(row)
-        for kind, own in rows.items():
-            parts[kind][seed] = ResultMatrix(own)
-    found = {}
-    for kind, by_seed in sorted(parts.items()):
-        part = Contender(kind, tuple(replace(contender.by_seed[s], matrix=m) for s, m in by_seed.items()))
-        values = _values(part, PatientDraws(list(by_seed.values()), resamples), metric)
-        found[kind] = _interval(list(values.values()), len(_patients(part, metric)))
-    return found
-
-
-def _patients(contender: Contender, metric: str = "dice") -> set[tuple[str, str]]:
-    """That ACC counts."""
-    return {
-        patient_of(run.matrix, hospital, case)
-        for run in contender.by_seed.values()
-        for task in run.tasks.values()
-        for hospital in task.hospitals
-        for case in run.matrix.cases(run.matrix.last, hospital, metric=metric)
-    }
-
-
-def _interval(values: Sequence[Floats], patients: int) -> Interval:
-    if not values:
-        return Interval(None, None, None, patients)
-    drawn = over_seeds(np.stack(values))
-    if patients < FEWEST:
-        return Interval(float(drawn[0]), None, None, patients)
-    low, high = np.nanquantile(drawn[1:], [ALPHA / 2, 1 - ALPHA / 2])
-    return Interval(float(drawn[0]), float(low), float(high), patients)
 
 
 def _mean(values: Mapping[int, Floats]) -> float:

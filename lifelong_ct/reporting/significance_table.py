@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lifelong_ct.evaluation.statistics import Interval
-from lifelong_ct.reporting.significance import ALPHA, FEWEST, Judged, Verdicts, Versus
+from lifelong_ct.reporting.contenders import ALPHA, FEWEST
+from lifelong_ct.reporting.significance import Judged, Verdicts, Versus
 from lifelong_ct.reporting.text import UNDEFINED, number
 
-BETTER, WORSE, ALIKE = "▲", "▼", "≈"
+BETTER, WORSE, ALIKE = "+", "-", "="
+"""ASCII: they stand in LaTeX, too."""
 HEADER = ("strategy", "ACC, 95 % interval", "over naive", "over the best", "rank", "note")
 STRATA = ("strategy", "labels by", "patients", "ACC, 95 % interval")
 Table = list[list[str]]
 
 
 def mark(judged: Judged) -> str:
-    """▲ or ▼: better or worse than naive training; ≈: not shown to differ from the best. Empty where there is nothing
+    """+ or -: better or worse than naive training; =: not shown to differ from the best. Empty where there is nothing
     to say."""
     text = {"better": BETTER, "worse": WORSE}.get(judged.baseline.mark if judged.baseline else "", "")
     return text + (ALIKE if judged.best and judged.best.mark == "not shown" else "")
@@ -22,7 +26,7 @@ def mark(judged: Judged) -> str:
 def legend(verdicts: Verdicts) -> str:
     """What the marks mean, and how far the order can be trusted."""
     text = (
-        f"{BETTER} {WORSE}: better or worse than naive training in ACC; {ALIKE}: not shown to differ from the best. "
+        f"Marks of ACC: {BETTER} better, {WORSE} worse than naive training; {ALIKE} not shown to differ from the best. "
         f"Tested over patients at {ALPHA:.0%} with Holm's correction over all pairs, and marked only where the interval "
         f"over seeds and patients leaves 0 out. Below {FEWEST} patients nothing is tested."
     )
@@ -37,6 +41,17 @@ def legend(verdicts: Verdicts) -> str:
         )
         text += "."
     return text
+
+
+def shown(verdicts: Verdicts) -> dict[str, Any]:
+    """What a page shows of a section: legend, header and rows; the same per kind of label."""
+    return {
+        "legend": legend(verdicts),
+        "header": HEADER,
+        "rows": significance_table(verdicts),
+        "strata_header": STRATA,
+        "strata": strata_table(verdicts),
+    }
 
 
 def significance_table(verdicts: Verdicts) -> Table:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong_ct.core.files import write_text
+from lifelong_ct.reporting import significance_table
 from lifelong_ct.reporting.axes import axes_csv, axes_table
 from lifelong_ct.reporting.collecting import REPORT, collect
 from lifelong_ct.reporting.comparison import COLUMNS, Row, Section, Spread, compare, to_csv
@@ -110,13 +111,14 @@ def _section(index: int, section: Section, out: Path) -> dict[str, Any]:
             {
                 "label": _label(row),
                 "seeds": len(row.runs),
-                "cells": [_cell(n, row, section.rows) for n in COLUMNS],
+                "cells": [_cell(n, row, section.rows) | _mark(n, row, section) for n in COLUMNS],
             }
             for row in section.rows
         ],
         "figures": list(write_figures(figures, out / FIGURES).values()),
         "hospitals": _hospitals(section),
         "runs": [_run(run, out) for run in runs],
+        "significance": significance_table.shown(section.verdicts),
     }
 
 
@@ -147,7 +149,11 @@ def _cell(name: str, row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     rivals = [r.spreads[name].mean for r in rows if not r.at_once and r.spreads[name].mean is not None]
     best = (min if name in LESS_IS_BETTER else max)((v for v in rivals if v is not None), default=None)
     is_best = len(rivals) > 1 and not row.at_once and cell.mean == best and name not in COUNTED
-    return {"mean": _shown(name, cell.mean), "sd": _sd(name, cell), "best": is_best, "mark": ""}
+    return {"mean": _shown(name, cell.mean), "sd": _sd(name, cell), "best": is_best}
+
+
+def _mark(name: str, row: Row, section: Section) -> dict[str, str]:
+    return {"mark": significance_table.mark(section.verdicts.rows[row.label]) if name == "acc" else ""}
 
 
 def _shown(name: str, value: float | None) -> str:

@@ -18,7 +18,8 @@ def to_markdown(sections: Sequence[Mapping[str, Any]], left_out: Sequence[Sequen
     """Tables in GitHub's dialect, one per stream; then the runs that are not in them.
 
     Args:
-        sections: as `sweep.html` gets them: stream, sentence, caveats, header and rows of label, seeds, cells.
+        sections: as `sweep.html` gets them: stream, sentence, caveats, header, rows of label, seeds and cells, and what
+            the marks of `significance` mean.
         left_out: name, status, progress, score, last written, why.
     """
     parts = []
@@ -30,6 +31,7 @@ def to_markdown(sections: Sequence[Mapping[str, Any]], left_out: Sequence[Sequen
                 section["header"], [[_md(row["label"]), *_texts(row, _bold_md)] for row in section["rows"]]
             )
         )
+        parts.append(_md(section["significance"]["legend"]))
     if left_out:
         rows = [list(map(_md, row)) for row in left_out]
         parts += ["## Not in the comparison", _md_table(LEFT_OUT, rows)]
@@ -42,7 +44,7 @@ def to_latex(sections: Sequence[Mapping[str, Any]]) -> str:
     for section in sections:
         header = " & ".join(map(_tex, section["header"]))
         parts.append(f"% {section['stream']}: {section['sentence']}".replace("\n", " "))
-        parts += [f"% {caveat}" for caveat in section["caveats"]]
+        parts += [f"% {text}" for text in (*section["caveats"], section["significance"]["legend"])]
         parts.append(
             f"\\begin{{tabular}}{{l{'r' * (len(section['header']) - 1)}}}\n\\toprule\n{header} \\\\\n\\midrule"
         )

@@ -6,7 +6,8 @@ import pytest
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.types import EvaluationRow
-from lifelong_ct.evaluation.acceptance import Cell, Judgement, judge
+from lifelong_ct.evaluation.acceptance import Judgement, judge
+from lifelong_ct.evaluation.acceptance_cell import Cell
 from lifelong_ct.evaluation.acceptance_rules import Rules, parse_rules
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.evaluation.noninferiority import non_inferiority
@@ -91,6 +92,16 @@ def test_too_few_patients_are_undecided_unless_they_lose_more_than_the_margin() 
         assert (found.decision, found.exit_code) == ("blocked", 2)
 
 
+def test_reasons_are_told_the_worst_first_and_what_is_undecided_once_per_hospital() -> None:
+    few: Values = {("a", "liver"): OLD[:3], ("a", "spleen"): OLD[:3], ("b", "liver"): OLD}
+    new = {**few, ("b", "liver"): WORSE}
+    first, second = judge(matrix(few), matrix(new), rules()).told()
+    assert first.startswith(
+        "blocked: b, liver, dice: not shown to lose less than the margin 0.05: mean gain -0.0793, p"
+    )
+    assert second == "undecided: a, liver spleen, dice: 3 patients, 4 are needed"
+
+
 def test_what_is_undecided_is_no_part_of_holm() -> None:
     old = matrix({("a", "liver"): OLD, ("b", "liver"): OLD[:3]})
     new = matrix({("a", "liver"): SAME, ("b", "liver"): SAME[:3]})
@@ -117,7 +128,7 @@ def test_negative_flips() -> None:
     assert (only(allowed).flips, allowed.decision) == (1, "accepted")
     found = judge(*pair, rules(dice={"negative_flips": {"loss": 0.05, "share": 0.09}}))
     assert found.decision == "blocked"
-    assert only(found).reasons == ("1 of 10 patients lose more than 0.05",)
+    assert only(found).reasons == ("1 of 10 patients lost more than 0.05",)
 
 
 def test_the_worst_tenth() -> None:
@@ -128,7 +139,7 @@ def test_the_worst_tenth() -> None:
     found = judge(*pair, rules(dice={"margin": 0.9, "worst_decile": 0.14}))
     cell = only(found)
     assert (cell.worst_old, cell.worst_new) == (pytest.approx(0.55), pytest.approx(0.4))
-    assert cell.reasons == ("the worst tenth of the patients loses 0.150, more than 0.14",)
+    assert cell.reasons == ("the worst tenth of 11 patients lost 0.15, more than 0.14",)
     assert judge(*pair, rules(dice={"margin": 0.9, "worst_decile": 0.15})).decision == "accepted"
 
 
@@ -153,7 +164,7 @@ def test_a_score_that_the_new_model_lacks_blocks() -> None:
     pair = matrix({("h", "liver"): OLD}), matrix(new)
     found = judge(*pair, rules())
     assert (found.decision, only(found).missing) == ("blocked", 1)
-    assert only(found).reasons == ("patients without a score of the new model: 1",)
+    assert only(found).reasons == ("the new model lacks a score of 1 patient",)
     assert judge(*pair, rules(missing="allow")).decision == "accepted"
 
 

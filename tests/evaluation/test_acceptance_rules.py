@@ -86,8 +86,8 @@ def test_metrics_of_one_s_own_say_what_is_better() -> None:
         metrics={"mine": {"margin": 1, "better": "higher"}, "yours": {"margin": 1, "better": "lower"}}
     )
     assert parse_rules(told).higher == {"mine"}
-    less = ["hd95", "asd", "volume_abs_error_ml", "false_positives_per_scan"]
-    more = ["dice", "dice_told", "iou", "nsd", "sensitivity"]
+    less = ["hd95", "asd", "volume_abs_error_ml", "lesion_false_positives"]
+    more = ["dice", "dice_told", "iou", "nsd", "lesion_sensitivity"]
     assert parse_rules(rules(metrics={n: {"margin": 1} for n in less + more})).higher == set(more)
 
 

@@ -55,3 +55,9 @@ def test_kendall_w_is_the_mean_of_spearman_s() -> None:
     scores = np.random.default_rng(1).random((4, 5))
     rho = np.mean([stats.spearmanr(a, b).statistic for a, b in itertools.combinations(scores, 2)])
     assert kendall_w(scores.tolist()) == pytest.approx((rho * 3 + 1) / 4)
+
+
+def test_tau_is_scipy_s_with_ties_too() -> None:
+    draws = np.random.default_rng(2).integers(4, size=(30, 5)).astype(float)
+    taus = [stats.kendalltau(draws[0], row).statistic for row in draws[1:]]
+    assert stability(draws).tau == pytest.approx(np.nanmean(taus))

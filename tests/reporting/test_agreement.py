@@ -22,18 +22,17 @@ def test_volumes_by_hand() -> None:
     assert found.mean.tolist() == [10, 20, 30]
     assert found.difference.tolist() == [2, 0, -4]
     assert found.trained.tolist() == [True, True, False]
-    assert found.bias == pytest.approx(-2 / 3)
-    # squares about -2/3: 64/9 + 4/9 + 100/9 = 168/9; over 2: 28/3
-    reach = 1.96 * (28 / 3) ** 0.5
-    assert found.limits == pytest.approx((-2 / 3 - reach, -2 / 3 + reach))
     assert found.relative == pytest.approx(2 / 20)
 
 
-def test_what_is_absent_in_both_tells_nothing() -> None:
-    (found,) = volumes(matrix(("a", "1", "liver", 0, 0), ("a", "2", "liver", 5, 0)), ())
-    assert found.difference.tolist() == [5]
-    assert found.limits is None
-    assert volumes(matrix(("a", "1", "liver", 0, 0)), ()) == []
+def test_lines_by_hand() -> None:
+    rows = (("a", "1", "liver", 11, 9), ("a", "2", "liver", 20, 20), ("b", "3", "liver", 28, 32))
+    figure = agreement_panels(matrix(*rows), {"b"})
+    assert figure is not None
+    lines = [line.get_ydata()[0] for line in figure.axes[0].lines if len(set(line.get_ydata())) == 1][-4:]
+    # differences 2, 0, -4: squares about -2/3 are 64/9 + 4/9 + 100/9 = 168/9; over 2: 28/3
+    reach = 1.96 * (28 / 3) ** 0.5
+    assert lines == pytest.approx([0, -2 / 3, -2 / 3 - reach, -2 / 3 + reach], abs=1e-3)
 
 
 def test_no_volumes_no_figure() -> None:

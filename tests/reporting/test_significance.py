@@ -8,8 +8,9 @@ import pytest
 from lifelong_ct.core.types import EvaluationRow
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.evaluation.statistics import holm, paired_test
+from lifelong_ct.reporting.contenders import Contender
 from lifelong_ct.reporting.run_folder import Run
-from lifelong_ct.reporting.significance import Contender, Verdicts, judge
+from lifelong_ct.reporting.significance import Verdicts, judge
 
 HOSPITALS = ("a", "b")
 

@@ -12,9 +12,9 @@ ROW = Judged(Interval(0.7, 0.65, 0.75, 20), BEST, NAIVE, RANK, {"expert": Interv
 
 
 def test_marks() -> None:
-    assert mark(ROW) == "▲≈"
-    assert mark(replace(ROW, best=replace(BEST, mark="worse"))) == "▲"
-    assert mark(replace(ROW, baseline=replace(NAIVE, mark="worse"), best=None)) == "▼"
+    assert mark(ROW) == "+="
+    assert mark(replace(ROW, best=replace(BEST, mark="worse"))) == "+"
+    assert mark(replace(ROW, baseline=replace(NAIVE, mark="worse"), best=None)) == "-"
     assert mark(replace(ROW, baseline=replace(NAIVE, mark="not shown"), best=None)) == ""
     assert mark(replace(ROW, baseline=None, best=replace(BEST, mark="too few"))) == ""
 
