@@ -22,7 +22,7 @@ RESAMPLES = 500
 def hospital_curves(
     names: Mapping[int, str], unseen: Collection[str], matrix: ResultMatrix, metric: str = "dice"
 ) -> Figure:
-    """A panel per hospital: the mean after each experience and its 95 % interval, a bootstrap over cases.
+    """A panel per hospital: the mean after each experience and its 95 % interval, a bootstrap over patients.
 
     Args:
         names: experience → what was trained in it; its point is large.
@@ -74,9 +74,9 @@ def _band(
     """Around the plotted mean over organs, which is not quite the mean over cases where these have other organs."""
     points = []
     for i in after:
-        found = bootstrap_interval(
-            list(matrix.cases(int(i), hospital, metric=metric).values()), resamples=RESAMPLES
-        )
+        cases = matrix.cases(int(i), hospital, metric=metric)
+        patients = [matrix.about(hospital, case)[0] or case for case in cases]
+        found = bootstrap_interval(list(cases.values()), patients, resamples=RESAMPLES)
         if found.mean is not None and found.low is not None and found.high is not None:
             points.append((i, values[i] + found.low - found.mean, values[i] + found.high - found.mean))
     if points:
