@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
 
 from lifelong_ct.core.errors import LifelongCTError
@@ -15,6 +16,8 @@ from lifelong_ct.evaluation.surfels import areas, neighbour_codes, on_surface
 from lifelong_ct.evaluation.tolerances import OTHERS, tolerances
 
 Mask = npt.NDArray[np.bool_]
+_TORCH_SORTS = 1 << 24
+"""Numbers of which `torch.quantile` takes a quantile."""
 
 
 class Surface:
@@ -118,10 +121,13 @@ class _Distances:
         return float(np.count_nonzero(near) if self.areas is None else self.areas[near].sum())
 
     def hd95(self) -> float:
-        """The 95th percentile: interpolated between points, or the first distance at which 95 % of the area is reached
-        (in surface-distance's order of summation: where areas are equal the last bit decides)."""
+        """The 95th percentile: interpolated between points (in single precision, as MONAI does: of 100,000 points it is
+        another by some tenths of a micrometre), or the first distance at which 95 % of the area is reached (in
+        surface-distance's order of summation: where areas are equal the last bit decides)."""
         if self.areas is None:
-            return float(np.percentile(self.mm, 95))
+            if len(self.mm) > _TORCH_SORTS:
+                return float(np.percentile(self.mm, 95))
+            return float(torch.quantile(torch.from_numpy(self.mm).float(), 0.95))
         order = np.lexsort((self.areas, self.mm))
         share = np.cumsum(self.areas[order])
         share /= np.sum(self.areas[order])

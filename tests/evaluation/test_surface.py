@@ -144,7 +144,7 @@ def test_distances_by_distance_maps() -> None:
     edges = [m & ~binary_erosion(m, border_value=0) for m in (one, two)]
     there, back = (distance_transform_edt(~b, sampling=spacing)[a] for a, b in (edges, reversed(edges)))
     scores = Surface(definition="monai")(one, two, spacing)
-    assert scores["hd95"] == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
+    assert scores["hd95"] == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)), rel=1e-5)
     assert scores["asd"] == pytest.approx(np.concatenate([there, back]).mean())
     assert scores["asd_to_reference"] == pytest.approx(there.mean())
 
