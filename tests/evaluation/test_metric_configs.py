@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lifelong_ct.cli import compose
 from lifelong_ct.cli.instantiate import build
+from lifelong_ct.core.types import EvaluationRow
+from lifelong_ct.data.types import RawCase
+from lifelong_ct.evaluation.cases import score_case
+from lifelong_ct.evaluation.matrix import ResultMatrix
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -37,6 +42,24 @@ def test_full_changes_nothing_but_the_metrics() -> None:
         for name in ("default", "full")
     )
     assert {**full, "metrics": None} == {**default, "metrics": None}
+
+
+def test_what_full_finds_goes_through_the_table_of_cases(tmp_path: Path) -> None:
+    """Organs without lesions have empty fields in their columns, and nothing counts them."""
+    label = np.zeros((6, 6, 6), np.uint8)
+    label[1:5, 1:5, 1:5], label[2, 2, 2] = 1, 2
+    case = RawCase(np.zeros(label.shape, np.int16), label, np.eye(4), ("liver", "liver_tumor"))
+    found = score_case(label, case, {"liver": 1, "liver_tumor": 2}, case.spacing, metrics("evaluation=full"))
+    assert len(found) == 15 + 11
+    matrix = ResultMatrix(EvaluationRow(1, "a", "p1", *row) for row in found)
+    matrix.write_cases_csv(tmp_path / "cases.csv")
+    read = ResultMatrix.read_cases_csv(tmp_path / "cases.csv")
+    for of in (matrix, read):
+        assert (
+            of.value(1, "a", "liver", "nsd") == of.value(1, "a", "liver_tumor", "lesion_sensitivity") == 1.0
+        )
+        assert of.value(1, "a", None, "lesions") == 1.0
+        assert of.value(1, "a", "liver", "lesions") is None
 
 
 @pytest.mark.parametrize(
