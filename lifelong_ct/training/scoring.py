@@ -91,8 +91,9 @@ class Scorer:
         self._mirroring = mirroring_of(self.options, self.label_space.channels)
         for done, (hospital, case) in enumerate(cases, start=1):
             pseudonym = self.identity.of(case)
+            patient = self.identity.of_patient(hospital.name, case.patient)
             rows += [
-                EvaluationRow(after, hospital.name, pseudonym, organ, metric, value)
+                EvaluationRow(after, hospital.name, pseudonym, organ, metric, value, patient, case.label_kind)
                 for organ, metric, value in self._score_case(
                     model, self.native(hospital, case), hospital.name
                 )
