@@ -47,7 +47,7 @@ def test_a_failing_reporter_is_named_once_and_left_out() -> None:
     reporters.close("finished")
     assert broken.asked == 2  # the event, and the end: what it holds is given back at once
     names = [name for name, _ in recorder.heard]
-    assert names == ["note", "step", "step", "close"]
+    assert names == ["note", "step", "step", "note", "close"]
     note = recorder.heard[0][1]["text"]
     assert "Broken failed at step" in note
     assert "ConnectionError: no route to <x>" in note
@@ -99,6 +99,8 @@ class Failing(Recorder):
         self.good, self.at_close, self.words = good, at_close, ["try again"]
 
     def event(self, name: str, **data: Any) -> None:
+        if name == "note":
+            return
         if len(self.heard) == self.good:
             raise ConnectionError("gone")
         super().event(name, **data)
@@ -112,7 +114,7 @@ class Failing(Recorder):
 
     def told(self) -> list[str]:
         words, self.words = self.words, []
-        return words if self.good == 0 or len(self.heard) == self.good else []
+        return words
 
 
 def notes(recorder: Recorder) -> list[str]:
@@ -139,6 +141,7 @@ def test_an_end_that_fails_says_what_was_lost() -> None:
     reporters.event("step")
     reporters.close("finished")
     assert [text.split(":")[0].split(";")[0] for text in notes(recorder)] == [
+        "try again",
         "Failing failed at close and is switched off, the run goes on",
         "Failing was not sent 1 × step",
     ]
@@ -149,5 +152,4 @@ def test_what_a_reporter_has_to_tell_is_told_once() -> None:
     reporters = Reporters([Failing(1), recorder])
     reporters.event("step")
     reporters.event("note", text="else")
-    assert notes(recorder)[0] == "try again"
     assert notes(recorder).count("try again") == 1

@@ -34,7 +34,7 @@ def test_quiet_keeps_folder_and_page(tmp_path: Path) -> None:
         ({"wandb": {"enable": True}}, "unknown key enable"),
         ({"wandb": {"mode": "airplane"}}, "airplane"),
         ({"wandb": {"timeout": "soon"}}, "soon"),
-        ({"mine": {"_target_": "lifelong_ct.core.units.parse_bytes"}}, "is no reporter"),
+        ({"mine": {"_target_": "lifelong_ct.reporting.text.shown_path"}}, "is no reporter"),
         ({"mine": {"_target_": "lifelong_ct.reporting.tensorboard.TensorBoard", "colour": 1}}, "colour"),
         ({"mine": {"_target_": "os.path.join"}}, "may not be named"),
     ],

@@ -45,6 +45,7 @@ class FakeRun:
 
     def log_artifact(self, artifact: Any) -> None:
         self.logged.append(artifact)
+        self.weights = [load_file(entry.local_path) for entry in artifact.manifest.entries.values()]
 
     def finish(self, exit_code: int) -> None:
         if self.hangs_after == -1:
@@ -98,8 +99,11 @@ def test_a_call_that_hangs_costs_the_copy_only(hangs_after: int, fake, tmp_path:
 
 def test_an_end_that_hangs_is_waited_for_so_long_and_no_longer(fake, tmp_path: Path, made_up) -> None:
     fake(-1)
-    reporters = Reporters([RunFolder(tmp_path, str), WandB(tmp_path, str, mode="offline", timeout=0.1)])
-    made_up().play(reporters)
+    reporter, run = WandB(tmp_path, str, mode="offline"), made_up()
+    reporters = Reporters([RunFolder(tmp_path, str), reporter])
+    run.start(reporters)
+    reporter.timeout = 0.1
+    run.end(reporters)
     assert reporters.failures == {"WandB": "TimeoutError: no answer within 0.5 s"}
     assert "run finished" in (tmp_path / "log.txt").read_text()
 
@@ -138,8 +142,9 @@ def test_overlays_leave_only_where_they_are_asked_for(fake, tmp_path: Path, made
     (tmp_path / "overlays").mkdir()
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "overlays" / "0a1b-axial.png")
     for images in (False, True):
-        told = fake()
-        made_up().play(WandB(tmp_path, str, mode="offline", images=images))
+        told, run, reporter = fake(), made_up(), WandB(tmp_path, str, mode="offline", images=images)
+        run.start(reporter)
+        run.end(reporter)
         assert any("overlays" in row for row in told.rows) == images
     (row,) = (row for row in told.rows if "overlays" in row)
     assert [image._caption for image in row["overlays"]] == ["0a1b-axial"]
@@ -158,13 +163,14 @@ def test_online_the_lineage_holds_no_patient(fake, tmp_path: Path, made_up) -> N
     }
     save_file(tensors, str(folder / "tensors.safetensors"))
     config = {"stream": {"hospitals": HOSPITALS, "common": {"sharing": "patches"}}}
-    made_up(config=config).play(WandB(tmp_path, str, mode="online"))
+    run, reporter = made_up(config=config), WandB(tmp_path, str, mode="online")
+    run.start(reporter)
+    run.end(reporter)
     assert [(a.type, a.name) for a in told.used] == [("dataset", f"hospital-{h}") for h in "abc"]
     assert told.used[0].metadata == {"name": "a", "layout": "nnunet", "sharing": "patches"}
     (model,) = told.logged
     assert (model.type, model.metadata["summary"]["acc"]) == ("model", pytest.approx(0.7))
-    (entry,) = model.manifest.entries.values()
-    weights = load_file(entry.local_path)
+    (weights,) = told.weights
     assert list(weights) == ["head.bias"]  # neither the optimizer nor the exemplars
     assert weights["head.bias"].tolist() == [0, 1, 2]
 
@@ -173,7 +179,8 @@ def test_online_the_lineage_holds_no_patient(fake, tmp_path: Path, made_up) -> N
 def test_without_leave_there_are_no_artifacts(
     mode: str, artifacts: bool, fake, tmp_path: Path, made_up
 ) -> None:
-    told = fake()
-    made_up().play(WandB(tmp_path, str, mode=mode, artifacts=artifacts))
+    told, run, reporter = fake(), made_up(), WandB(tmp_path, str, mode=mode, artifacts=artifacts)
+    run.start(reporter)
+    run.end(reporter)
     assert (told.used, told.logged) == ([], [])
     assert told.finished
