@@ -68,7 +68,7 @@ class TensorBoard:
                 str(self.folder / name),
                 purge_step=first,
                 max_queue=self.queue,
-                flush_secs=self.flush_seconds,  # type: ignore[arg-type]
+                flush_secs=self.flush_seconds,
             )
         shown = yaml.safe_dump(redacted(config, self.redact), sort_keys=False, allow_unicode=True)
         self._text("configuration", "\n".join(f"    {line}" for line in shown.splitlines()))

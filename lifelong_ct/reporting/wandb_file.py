@@ -21,8 +21,9 @@ def records(path: Path) -> Iterator[Any]:
     Raises:
         ValueError: it is no such file.
     """
-    from wandb.proto import wandb_internal_pb2 as internal
+    from wandb.proto import wandb_internal_pb2
 
+    made: Any = wandb_internal_pb2  # its names are made when it is imported
     data, at, parts = path.read_bytes(), HEADER, b""
     if data[:4] != b":W&B":
         raise ValueError(f"{path.name} is no file of W&B")
@@ -36,7 +37,7 @@ def records(path: Path) -> Iterator[Any]:
             return
         parts, at = parts + data[at + HEADER : at + HEADER + size], at + HEADER + size
         if kind in (WHOLE, LAST):
-            record = internal.Record()
+            record = made.Record()
             record.ParseFromString(parts)
             parts = b""
             yield record
