@@ -81,21 +81,15 @@ class WandB:
     def close(self, status: str) -> None:
         """Finishes the run of W&B, whatever happened."""
         run, self._run = self._run, None
-        if run is None:
+        if self._hangs:
+            wandb_service.kill(wandb_service.client(self.mode))
+        if run is None or self._hangs:
             return
         wandb = wandb_service.client(self.mode)
-        if self._hangs:
-            wandb_service.kill(wandb)
-            return
         try:
             self._within("close", partial(run.finish, exit_code=1 if status == "failed" else 0))
-        except TimeoutError:
-            wandb_service.kill(wandb)
-            raise
-        finally:
-            wandb_service.end(
-                wandb
-            )  # makes the offline file complete; a broken one must not serve the next run
+        finally:  # its end makes the offline file complete; a broken one must not serve the next run
+            (wandb_service.kill if self._hangs else wandb_service.end)(wandb)
         shutil.rmtree(run.settings.log_dir, ignore_errors=True)  # its diary, of no use after a good end
 
     def told(self) -> list[str]:
@@ -134,7 +128,7 @@ class WandB:
         try:
             self._run = self._begin(run, shown)
         except Exception as error:
-            if self.mode != "online":
+            if self.mode != "online" or self._hangs:
                 raise
             wandb_service.kill(wandb_service.client(self.mode))
             self.mode = "offline"
@@ -155,7 +149,7 @@ class WandB:
 
     def _begin(self, run: Mapping[str, Any], config: Any) -> Any:
         wandb = wandb_service.client(self.mode)
-        return wandb.init(
+        begun = wandb.init(
             project=self.project,
             entity=self.entity,
             group=run.get("group") or self.group,
@@ -168,6 +162,10 @@ class WandB:
             config=config,
             settings=wandb_service.settings(wandb, self.timeout),
         )
+        if self._hangs:  # it came too late, and nobody else would end its service
+            wandb_service.kill(wandb)
+            raise TimeoutError("W&B began too late")
+        return begun
 
     def _on_step(self, *, after: int, loss: float, lr: float, **_: Any) -> None:
         self.step += 1

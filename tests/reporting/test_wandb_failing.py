@@ -108,6 +108,20 @@ def test_an_end_that_hangs_is_waited_for_so_long_and_no_longer(fake, tmp_path: P
     assert "run finished" in (tmp_path / "log.txt").read_text()
 
 
+def test_a_start_that_comes_too_late_ends_its_service(fake, tmp_path: Path, made_up, monkeypatch) -> None:
+    """Else nobody would, and the end of the process waits for it."""
+    made, late, killed = fake(), threading.Event(), threading.Semaphore(0)
+    client = wandb_service.client("offline")
+    client.init = lambda **_: late.wait() and made
+    monkeypatch.setattr(wandb_service, "kill", lambda wandb: killed.release())
+    reporters = Reporters([RunFolder(tmp_path, str), WandB(tmp_path, str, mode="offline", timeout=0.1)])
+    made_up().start(reporters)
+    assert list(reporters.failures) == ["WandB"]
+    assert killed.acquire(timeout=30)  # at once, whatever is there
+    late.set()
+    assert killed.acquire(timeout=30)  # and by the start itself
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_a_service_that_is_stopped_is_killed(tmp_path: Path, made_up, monkeypatch) -> None:
     """Else the end of the process waits for it without end."""
