@@ -8,9 +8,10 @@ from lifelong_ct.reporting.wandb_file import records
 
 
 def read_offline(folder: Path) -> dict[str, Any]:
-    """Config, history rows, summary and the run's own fields of the only run in `folder`/wandb."""
+    """Config, history rows, summary, axes (glob of keys → key of their axis) and the run's own fields of the only run in
+    `folder`/wandb."""
     (file,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
-    found: dict[str, Any] = {"config": {}, "history": [], "summary": {}}
+    found: dict[str, Any] = {"config": {}, "history": [], "summary": {}, "axes": {}}
 
     def value(item: Any) -> tuple[str, Any]:
         return item.key or "/".join(item.nested_key), json.loads(item.value_json)
@@ -20,6 +21,8 @@ def read_offline(folder: Path) -> dict[str, Any]:
             found["run"] = record.run
             found["config"] = dict(map(value, record.run.config.update))
         found["history"] += [dict(map(value, record.history.item))] if record.HasField("history") else []
+        if record.HasField("metric") and record.metric.step_metric:
+            found["axes"][record.metric.glob_name] = record.metric.step_metric
         found["summary"] |= dict(map(value, record.summary.update))
     return found
 

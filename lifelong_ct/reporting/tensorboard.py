@@ -12,6 +12,7 @@ from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting.console import matrix_rows
 from lifelong_ct.reporting.figures import matrix_heatmap
 from lifelong_ct.reporting.run_folder import redacted
+from lifelong_ct.reporting.scalars import scalars
 from lifelong_ct.reporting.text import sentence
 
 STEPS, EXPERIENCES = "train", "experiences"
@@ -87,9 +88,9 @@ class TensorBoard:
                 value = matrix.value(after, hospital, metric=metric)
                 if value is not None:
                     writer.add_scalar(f"{metric}/{hospital}", value, after)
-        for key, value in (results.get("summary") or {}).items():
+        for key, value in scalars({"summary": results.get("summary") or {}}).items():
             if isinstance(value, (int, float)):
-                writer.add_scalar(f"summary/{key}", value, after)
+                writer.add_scalar(key, value, after)
         writer.add_figure("matrix", matrix_heatmap(results, matrix), after, close=False)
 
     def _on_note(self, *, text: str) -> None:

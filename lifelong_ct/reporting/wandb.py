@@ -19,6 +19,7 @@ from lifelong_ct.reporting import wandb_artifacts, wandb_service
 from lifelong_ct.reporting.bounded import within
 from lifelong_ct.reporting.figures import matrix_heatmap
 from lifelong_ct.reporting.run_folder import redacted
+from lifelong_ct.reporting.scalars import scalars
 from lifelong_ct.reporting.style import png
 from lifelong_ct.reporting.wandb_file import keys
 
@@ -142,10 +143,7 @@ class WandB:
         self._run.define_metric("cl/after")
         self._run.define_metric("cl/*", step_metric="cl/after")
         self._run.define_metric("matrix/*", step_metric="cl/after")
-        if self.artifacts and self.mode == "online":
-            wandb = wandb_service.client(self.mode)
-            for artifact in wandb_artifacts.hospitals(wandb, shown, list(data.get("hospitals") or ())):
-                self._run.use_artifact(artifact)
+        self._lineage(partial(self._use_hospitals, shown, list(data.get("hospitals") or ())))
 
     def _begin(self, run: Mapping[str, Any], config: Any) -> Any:
         wandb = wandb_service.client(self.mode)
@@ -196,12 +194,26 @@ class WandB:
             images = [self._image(path.read_bytes(), self.redact(path.stem)) for path in pictures]
             self._run.log({OVERLAYS: images}, step=self.step)
         self._run.summary.update(scalars(shown))
-        if self.artifacts and self.mode == "online":
-            wandb, scratch = wandb_service.client(self.mode), Path(self._run.settings.log_dir)
-            told = {key: shown.get(key) for key in ("run", "summary")}
-            model = wandb_artifacts.model(wandb, self.folder, told, scratch)
-            if model is not None:
-                self._run.log_artifact(model)
+        self._lineage(partial(self._log_model, {key: shown.get(key) for key in ("run", "summary")}))
+
+    def _lineage(self, call: Callable[[], None]) -> None:
+        """Online only; what goes wrong here costs the artifact, not the curves."""
+        if not self.artifacts or self.mode != "online":
+            return
+        try:
+            call()
+        except Exception as error:
+            self._told.append(f"W&B has not taken an artifact: {type(error).__name__}: {error}")
+
+    def _use_hospitals(self, config: Mapping[str, Any], names: list[str]) -> None:
+        for artifact in wandb_artifacts.hospitals(wandb_service.client(self.mode), config, names):
+            self._run.use_artifact(artifact)
+
+    def _log_model(self, told: Mapping[str, Any]) -> None:
+        scratch = Path(self._run.settings.log_dir)
+        model = wandb_artifacts.model(wandb_service.client(self.mode), self.folder, told, scratch)
+        if model is not None:
+            self._run.log_artifact(model)
 
     def _table(self, results: Mapping[str, Any]) -> Any:
         wandb = wandb_service.client(self.mode)
@@ -216,31 +228,3 @@ class WandB:
 
         wandb = wandb_service.client(self.mode)
         return wandb.Image(Image.open(io.BytesIO(data)), caption=caption)
-
-
-def scalars(results: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """results.json as one level of `a/b/c` → number, text or bool; what is null is left out.
-
-    A score is `scores/<after>/<hospital>/<organ>/<metric>/{mean,n}`, an experience `experiences/<after>/…`, a
-    skipped case `skipped/<number>/…`, a list of words one text.
-    """
-    flat: dict[str, Any] = {}
-    for key, value in results.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat.update(scalars(value, f"{name}/"))
-        elif key == "scores" and not prefix:
-            for s in value:
-                place = f"scores/{s['after']}/{s['hospital']}/{s['organ']}/{s['metric']}/"
-                flat.update(scalars({"mean": s["mean"], "n": s["n"]}, place))
-        elif key == "experiences" and not prefix:
-            for e in value:
-                flat.update(scalars({k: v for k, v in e.items() if k != "after"}, f"{name}/{e['after']}/"))
-        elif key == "skipped" and not prefix:
-            for i, row in enumerate(value):
-                flat.update(scalars(row, f"{name}/{i}/"))
-        elif isinstance(value, (list, tuple)):
-            flat[name] = ", ".join(map(str, value))
-        elif value is not None:
-            flat[name] = value
-    return flat

@@ -44,7 +44,7 @@ def test_the_run_ends_its_files_are_whole_and_it_says_what_was_not_sent(
         wait_for(lambda: logged(tmp_path, "experience 1 of 2 ended"), process)
         (victim,) = services(process.pid)
         os.kill(victim, how)
-        told, _ = process.communicate(timeout=300)
+        told, _ = process.communicate(timeout=900)
     assert process.returncode == 0, told
     run = only_run(tmp_path)
     assert results(run)["status"] == "finished"

@@ -12,7 +12,8 @@ from offline import read_offline, services
 from lifelong_ct.reporting.fanout import Reporters
 from lifelong_ct.reporting.html import HtmlReport
 from lifelong_ct.reporting.run_folder import RunFolder, read_run, redacted
-from lifelong_ct.reporting.wandb import WandB, scalars
+from lifelong_ct.reporting.scalars import scalars
+from lifelong_ct.reporting.wandb import WandB
 from lifelong_ct.reporting.wandb_file import keys
 from lifelong_ct.reporting.wandb_service import has_api_key
 
@@ -35,6 +36,7 @@ def test_the_offline_file_holds_config_matrix_and_every_scalar(tmp_path: Path, m
     )
     assert (read["run"].project, read["run"].host) == ("lifelong-ct", "-")
     assert {key: read["config"][key] for key in run.config} == run.config
+    assert read["axes"] == {"train/*": "train/step", "cl/*": "cl/after", "matrix/*": "cl/after"}
     rows = {row["cl/after"]: row for row in read["history"] if "cl/after" in row}
     for after, scores in enumerate(run.dice):
         for hospital, score in zip("abcd", scores, strict=True):

@@ -189,6 +189,17 @@ def test_online_the_lineage_holds_no_patient(fake, tmp_path: Path, made_up) -> N
     assert weights["head.bias"].tolist() == [0, 1, 2]
 
 
+def test_an_artifact_that_is_not_taken_costs_no_curve(fake, tmp_path: Path, made_up, monkeypatch) -> None:
+    told, run = fake(), made_up()
+    monkeypatch.setattr(told, "use_artifact", lambda artifact: 1 / 0)
+    reporters = Reporters([RunFolder(tmp_path, str), WandB(tmp_path, str, mode="online")])
+    run.start(reporters)
+    run.experience(reporters, 1)
+    assert reporters.failures == {}
+    assert sum("train/loss" in row for row in told.rows) == 5
+    assert "W&B has not taken an artifact: ZeroDivisionError" in (tmp_path / "log.txt").read_text()
+
+
 @pytest.mark.parametrize(("mode", "artifacts"), [("offline", True), ("online", False)])
 def test_without_leave_there_are_no_artifacts(
     mode: str, artifacts: bool, fake, tmp_path: Path, made_up
