@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from lifelong_ct.reporting import wandb_service
 from lifelong_ct.reporting.fanout import Reporters
 from lifelong_ct.reporting.run_folder import RunFolder, read_run
-from lifelong_ct.reporting.wandb import WandB
+from lifelong_ct.reporting.wandb import LONGER, WandB
 
 NEVER = threading.Event()
 
@@ -145,6 +145,7 @@ def test_a_service_that_is_stopped_is_killed(tmp_path: Path, made_up, monkeypatc
 def test_out_of_reach_it_writes_offline(tmp_path: Path, made_up, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setitem(LONGER, "run_started", 60)  # offline, after it, on a busy machine too
     reporters = Reporters([RunFolder(tmp_path, str), WandB(tmp_path, str, timeout=2.0)])
     made_up().play(reporters)
     assert reporters.failures == {}
