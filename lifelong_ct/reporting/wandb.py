@@ -26,7 +26,7 @@ from lifelong_ct.reporting.wandb_file import keys
 TABLE = ("after", "hospital", "organ", "metric", "mean", "n")
 OVERLAYS = "overlays"
 """Folder of the run with pictures of single cases."""
-SIGNS = {"step": "train/loss", "evaluated": "cl/after", "run_ended": "status"}
+SIGNS = {"step": "train/loss", "evaluated": "cl/after", "run_ended": "summary/status"}
 """Event → the key by which W&B's file shows that it holds it."""
 LONGER = {"run_started": 3, "run_ended": 5, "close": 5}
 """What may take a multiple of `timeout`: beginning offline after online in vain; what is uploaded."""

@@ -44,9 +44,14 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def keys(path: Path) -> Counter[str]:
-    """Key of history and summary → number of records that have it."""
+    """Key → number of records that have it: those of the history by their names, those of the summary as `summary/…`.
+    The summary repeats the last row of the history, as often as W&B likes."""
     found: Counter[str] = Counter()
     for record in records(path):
-        for item in (*record.history.item, *record.summary.update):
-            found[item.key or "/".join(item.nested_key)] += 1
+        found.update(map(_name, record.history.item))
+        found.update(f"summary/{_name(item)}" for item in record.summary.update)
     return found
+
+
+def _name(item: Any) -> str:
+    return item.key or "/".join(item.nested_key)
