@@ -146,8 +146,11 @@ def test_out_of_reach_it_writes_offline(tmp_path: Path, made_up, monkeypatch) ->
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setitem(LONGER, "run_started", 60)  # offline, after it, on a busy machine too
-    reporters = Reporters([RunFolder(tmp_path, str), WandB(tmp_path, str, timeout=2.0)])
-    made_up().play(reporters)
+    reporter, run = WandB(tmp_path, str, timeout=2.0), made_up()
+    reporters = Reporters([RunFolder(tmp_path, str), reporter])
+    run.start(reporters)
+    reporter.timeout = 60.0
+    run.end(reporters)
     assert reporters.failures == {}
     assert "W&B cannot be reached and writes offline" in (tmp_path / "log.txt").read_text()
     assert read_offline(tmp_path)["summary"]["summary/acc"] == pytest.approx(0.7)
