@@ -17,7 +17,7 @@ from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting.train_log import read_train_csv
 from lifelong_ct.reporting.wandb_file import keys
 
-STEPS = 60
+STEPS = 20
 CODE = "import sys; from lifelong_ct.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
