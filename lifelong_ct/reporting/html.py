@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from lifelong_ct.core.files import write_bytes, write_text
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.evaluation.summary import shared
 from lifelong_ct.reporting.figures import experience_names, heat_colours, run_figures
 from lifelong_ct.reporting.run_folder import FIGURES, PAGE, Run, read_run
 from lifelong_ct.reporting.style import png
@@ -20,12 +21,12 @@ from lifelong_ct.reporting.text import (
     MEANINGS,
     MEASURES,
     caveats,
-    duration,
     measures,
     number,
     sentence,
     size,
     stored,
+    times,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -110,7 +111,8 @@ def heat_table(
 
 
 def _context(run: Run) -> dict[str, Any]:
-    results, summary = run.results, run.results.get("summary") or {}
+    results = run.results
+    summary = {**(results.get("summary") or {}), **(results.get("stability") or {})}
     return {
         "run": {"stream": "?", "seed": "?", "config_hash": "?", "name": run.path.name, **run.info},
         "sentence": sentence(results),
@@ -129,7 +131,7 @@ def _context(run: Run) -> dict[str, Any]:
             [row["hospital"], row["case"] or "–", row["code"], row["found"]]
             for row in results.get("skipped") or ()
         ],
-        "seconds": [[name, duration(value)] for name, value in (results.get("seconds") or {}).items()],
+        "seconds": [list(row) for row in times(results)],
         "command": run.info.get("command") or "lifelong-ct",
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else "",
     }
@@ -155,6 +157,8 @@ def _matrix_table(run: Run) -> dict[str, Any]:
         rows.append((_after(after, names), [None if v != v else float(v) for v in values]))
     header = ["", *(f"{h} (unseen)" if h in run.unseen else h for h in hospitals)]
     caption = "Dice on each hospital (column) after each experience (row). Framed: the hospital just trained."
+    if shared(run.matrix):
+        caption += " Until the last row a panel of cases stands for a hospital; measures compare over these."
     return heat_table(caption, header, rows, own=own)
 
 

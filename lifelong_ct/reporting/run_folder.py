@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.files import read_json, unwritable, write_json, write_text
+from lifelong_ct.core.files import checksum, read_json, unwritable, write_json, write_text
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.evaluation.tasks import Task
 from lifelong_ct.reporting.text import duration, measure, number
@@ -194,7 +194,10 @@ class RunFolder:
             matrix.write_cases_csv(self.path / CASES)
 
     def _write_results(self, results: Mapping[str, Any]) -> None:
-        write_json(self.path / RESULTS, dict(results))
+        """With the checksum of cases.csv, so that `report --check` can name an edit of either."""
+        cases = self.path / CASES
+        sums = {"xxh3": {CASES: checksum(cases)}} if cases.is_file() else {}
+        write_json(self.path / RESULTS, {**results, **sums})
 
     def _say(self, text: str) -> None:
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {self.redact(text)}\n"

@@ -11,6 +11,7 @@ from typing import Any
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import write_text
 from lifelong_ct.reporting import significance_table
+from lifelong_ct.reporting.axes import axes_csv, axes_table
 from lifelong_ct.reporting.comparison import COLUMNS, Row, Section, Spread, compare, to_csv
 from lifelong_ct.reporting.html import heat_table, render, write_figures, write_run_page
 from lifelong_ct.reporting.run_folder import FIGURES, PAGE, RESULTS, Run, read_run
@@ -93,9 +94,13 @@ def write_report(runs: Path, out: Path | None = None) -> Path:
     out = out or runs / REPORT
     sections = compare(found.finished)
     write_text(out / "comparison.csv", to_csv(sections))
+    write_text(out / "axes.csv", axes_csv(sections, found.finished))
     page = out / "comparison.html"
-    shown = [_section(number, section, out) for number, section in enumerate(sections, start=1)]
-    meanings = [(MEASURES[name], meaning) for name, meaning in MEANINGS.items()]
+    shown = [
+        {**_section(number, section, out), "axes": axes_table(section, found.finished)}
+        for number, section in enumerate(sections, start=1)
+    ]
+    meanings = [(MEASURES[name], meaning) for name, meaning in MEANINGS.items() if name in COLUMNS]
     context = {"sections": shown, "left_out": found.left_out, "meanings": meanings}
     write_text(page, render("sweep.html", count=plural(len(found.finished), "run"), **context))
     return page

@@ -21,8 +21,13 @@ MEASURES = {
     "final_mean": "final mean",
     "diagonal_mean": "when learnt",
     "retained": "retained",
+    "generalisation": "before trained",
+    "unseen": "never trained",
+    "min_acc": "min-ACC",
+    "wc_acc": "WC-ACC",
+    "worst_forgetting": "worst fall",
 }
-"""Keys of `summary`, as people call them."""
+"""Keys of `summary` and `stability`, as people call them."""
 MEANINGS = {
     "acc": "mean score on the trained hospitals at the end",
     "bwt": "change on earlier hospitals since each was learnt; below 0 is forgetting",
@@ -31,6 +36,11 @@ MEANINGS = {
     "final_mean": "mean at the end over all hospitals, the unseen ones too",
     "diagonal_mean": "mean score on each hospital right after it was learnt",
     "retained": "share of that which is left at the end, over the earlier hospitals",
+    "generalisation": "mean score on hospitals while they are still to come",
+    "unseen": "mean score at the end on hospitals that are never trained on",
+    "min_acc": "lowest score of a hospital since it was learnt, within experiences too",
+    "wc_acc": "that, with the score of the last hospital: the least that was there at any time",
+    "worst_forgetting": "largest fall of a hospital's score since it was learnt, within experiences too",
 }
 _SIGNED = ("bwt", "fwt")
 _OURS = re.compile(r"runs|demo|report|(?:report|comparison)\.html|[\w.-]+-s-?\d+-[0-9a-f]{8}")
@@ -79,6 +89,16 @@ def duration(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def times(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(kind of work, how long), evaluation with its share of the whole."""
+    share = results.get("evaluation_share")
+    told = "" if share is None else f" ({100 * share:.0f} %)"
+    seconds = results.get("seconds") or {}
+    return [
+        (k, duration(v) + (told if k == "evaluation" else "")) for k, v in seconds.items() if v is not None
+    ]
 
 
 def shown_path(path: Path, watched: bool) -> str:

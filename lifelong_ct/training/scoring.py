@@ -83,8 +83,10 @@ class Scorer:
         self.routing: dict[str, tuple[int, int]] = {}
         self._mirroring: Mirroring | None = None
 
-    def score(self, model: nn.Module, after: int, hospitals: Sequence[Hospital]) -> list[EvaluationRow]:
-        """Every metric of every annotated organ of every test case."""
+    def score(
+        self, model: nn.Module, after: int, hospitals: Sequence[Hospital], step: int | None = None
+    ) -> list[EvaluationRow]:
+        """Every metric of every annotated organ of every test case; `step`: see `EvaluationRow`."""
         cases = [(hospital, case) for hospital in hospitals for case in hospital.test]
         rows = []
         self.routing = {}
@@ -93,7 +95,9 @@ class Scorer:
             pseudonym = self.identity.of(case)
             patient = self.identity.of_patient(hospital.name, case.patient)
             rows += [
-                EvaluationRow(after, hospital.name, pseudonym, organ, metric, value, patient, case.label_kind)
+                EvaluationRow(
+                    after, hospital.name, pseudonym, organ, metric, value, patient, case.label_kind, step
+                )
                 for organ, metric, value in self._score_case(
                     model, self.native(hospital, case), hospital.name
                 )

@@ -36,6 +36,7 @@ class Teller:
     def __init__(self, options: RunOptions, reporter: Reporter, results: Results) -> None:
         self.options, self.reporter, self.results = options, reporter, results
         self.peak, self._began = 0, 0.0
+        self._inner = [(0.0, 0.0)]
         self._row: Round | None = None
 
     def start(self, rounds: Sequence[Round], plugins: Iterable[StrategyPlugin], done: int) -> None:
@@ -130,9 +131,16 @@ class Teller:
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Adds up the seconds of a kind of work."""
-        start = time.monotonic()
+        """Adds up the seconds of a kind of work, by the clock and of processors; work within other work counts once."""
+        start = time.monotonic(), time.process_time()
+        self._inner.append((0.0, 0.0))
         try:
             yield
         finally:
-            self.results.seconds[what] += time.monotonic() - start
+            took = time.monotonic() - start[0], time.process_time() - start[1]
+            within, around = self._inner.pop(), self._inner.pop()
+            self._inner.append((around[0] + took[0], around[1] + took[1]))
+            self.results.seconds[what] += took[0] - within[0]
+            self.results.cpu_seconds[what] += took[1] - within[1]
+            if what == "evaluation" and len(self._inner) > 1:
+                self._began += took[0]  # the seconds of a step are those of training
