@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +55,10 @@ class ResultMatrix:
                     f"case {row.case}, {row.organ}, {row.hospital} after {row.after}",
                     "a metric returns None where it is undefined",
                 )
-            values = self._values if row.step is None else self._moment(row.after, row.step)._values
-            values.setdefault((row.after, row.hospital, row.metric, row.organ), {})[row.case] = row.value
             if row.patient or row.label_kind:
                 self._about[row.hospital, row.case] = (row.patient, row.label_kind)
+            values = self._values if row.step is None else self._moment(row.after, row.step)._values
+            values.setdefault((row.after, row.hospital, row.metric, row.organ), {})[row.case] = row.value
 
     def _moment(self, after: int, step: int) -> ResultMatrix:
         if (after, step) not in self.within:
@@ -74,7 +73,9 @@ class ResultMatrix:
     def rows(self) -> list[EvaluationRow]:
         """All scores but those within experiences, in the order of their first appearance."""
         return [
-            EvaluationRow(after, hospital, case, organ, metric, value, *self.about(hospital, case))
+            EvaluationRow(
+                after, hospital, case, organ, metric, value, *self.about(hospital, case), self._step
+            )
             for (after, hospital, metric, organ), cases in self._values.items()
             for case, value in cases.items()
         ]
@@ -249,9 +250,9 @@ class ResultMatrix:
         self.append(EvaluationRow(**dict(zip(state["fields"], row, strict=True))) for row in state["rows"])
 
     def write_cases_csv(self, path: Path) -> None:
-        """One line per (after, hospital, case, organ), one column per metric, empty where undefined; then the pseudonym of
-        the patient and the kind of label, where they are known. Scores made within an experience say after which `step`.
-        """
+        """One line per (after, hospital, case, organ), one column per metric, empty where undefined; scores made within
+        an experience say after which `step`. Then the pseudonym of the patient and the kind of label, where they are
+        known."""
         write_rows(path, self._every(), self.metrics)
 
     @classmethod
@@ -268,10 +269,7 @@ class ResultMatrix:
             raise LifelongCTError(error.what, f"{path}, {error.where}", "mend or replace the file") from error
 
     def _every(self) -> list[EvaluationRow]:
-        return [*self.rows(), *(row for moment in self.within.values() for row in moment._stepped())]
-
-    def _stepped(self) -> list[EvaluationRow]:
-        return [replace(row, step=self._step) for row in self.rows()]
+        return [*self.rows(), *(row for moment in self.within.values() for row in moment.rows())]
 
 
 def _mean(values: Iterable[float]) -> float | None:
