@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lifelong_ct.cli import compose
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.reporting.checking import check
 from lifelong_ct.reporting.sweep import write_report
 from lifelong_ct.reporting.text import plural, shown_path
@@ -22,10 +23,23 @@ def main(args: Sequence[str]) -> int:
     if not folders or any(arg.startswith("-") or "=" in arg for arg in rest):
         folders = [Path(compose.compose(compose.parse(rest)).paths.runs)]
     if CHECK in args:
-        return max(_check(folder) for folder in folders)
+        return _check_all(folders)
     for folder in folders:
         print(shown_path(write_report(folder), sys.stdout.isatty()))
     return 0
+
+
+def _check_all(folders: Sequence[Path]) -> int:
+    """Every folder is looked at, also behind one that is no run."""
+    code, problem = 0, None
+    for folder in folders:
+        try:
+            code = max(code, _check(folder))
+        except LifelongCTError as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+    return code
 
 
 def _check(folder: Path) -> int:

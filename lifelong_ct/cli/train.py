@@ -68,11 +68,13 @@ def train(config: DictConfig, command: list[str]) -> dict[str, Any]:
 
 
 def _train(blueprint: Blueprint) -> dict[str, Any]:
+    from lifelong_ct.cli.instantiate import build
     from lifelong_ct.reporting.build import make_reporters
     from lifelong_ct.training.run import Run
 
+    values = blueprint.values
     reporters = make_reporters(
-        blueprint.values["reporter"], blueprint.folder, blueprint.redact, blueprint.values.get("group")
+        values["reporter"], blueprint.folder, blueprint.redact, values.get("group"), build
     )
     try:
         options = blueprint.options()

@@ -146,11 +146,11 @@ class EvaluationOptions:
     roi: Sequence[int]
     overlap: float = 0.25
     schedule: str | int = "every"
+    precision: str = "fp32"
+    mirror: Sequence[int] = ()
     panel: int | None = None
     panel_hospitals: int | None = None
     within: int | None = None
-    precision: str = "fp32"
-    mirror: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         precision_of(self.precision)

@@ -120,6 +120,9 @@ def test_an_edited_run_ends_with_2_and_its_name(finished: Path, capsys: pytest.C
     assert "differences" in out
 
 
-def test_a_folder_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", "--check", str(tmp_path)]) == 2
-    assert "there is no run" in capsys.readouterr().err
+def test_a_folder_without_runs(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands behind it is looked at all the same."""
+    assert main(["report", "--check", str(finished / "none"), str(finished)]) == 2
+    shown = capsys.readouterr()
+    assert "there is no run" in shown.err
+    assert "nothing differs" in shown.out
