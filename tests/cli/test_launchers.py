@@ -66,11 +66,15 @@ def test_a_launcher_changes_nothing_that_is_computed() -> None:
     assert plain == launched
 
 
-def test_jobs_run_beside_each_other(tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])  # 1: in this one
+def test_jobs_run_beside_each_other(
+    tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
     if not installed("hydra_joblib_launcher"):
         pytest.skip("hydra-joblib-launcher is not installed: pip install -e .[joblib]")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    sweep = ["strategy=naive,replay", "launcher=joblib", "hydra.launcher.n_jobs=2", "reporter.html=false"]
+    jobs = f"hydra.launcher.n_jobs={processes}"
+    sweep = ["strategy=naive,replay", "launcher=joblib", jobs, "reporter.html=false"]
     assert main([*TINY, *places(tmp_path), *sweep, "reporter.console=false", "-m"]) == 0
     found = sorted(path.parent for path in (tmp_path / "runs").glob("*/results.json"))
     assert [results(path)["run"]["strategy"] for path in found] == ["naive", "replay"]
