@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.evaluation.resampling import patient_of
 from lifelong_ct.evaluation.statistics import bootstrap_interval
 from lifelong_ct.reporting.style import FAINT, PALETTE, panels
 
@@ -22,7 +23,7 @@ RESAMPLES = 500
 def hospital_curves(
     names: Mapping[int, str], unseen: Collection[str], matrix: ResultMatrix, metric: str = "dice"
 ) -> Figure:
-    """A panel per hospital: the mean after each experience and its 95 % interval, a bootstrap over cases.
+    """A panel per hospital: the mean after each experience and its 95 % interval, a bootstrap over patients.
 
     Args:
         names: experience → what was trained in it; its point is large.
@@ -74,9 +75,9 @@ def _band(
     """Around the plotted mean over organs, which is not quite the mean over cases where these have other organs."""
     points = []
     for i in after:
-        found = bootstrap_interval(
-            list(matrix.cases(int(i), hospital, metric=metric).values()), resamples=RESAMPLES
-        )
+        cases = matrix.cases(int(i), hospital, metric=metric)
+        people = [patient_of(matrix, hospital, case)[1] for case in cases]
+        found = bootstrap_interval(list(cases.values()), people, resamples=RESAMPLES)
         if found.mean is not None and found.low is not None and found.high is not None:
             points.append((i, values[i] + found.low - found.mean, values[i] + found.high - found.mean))
     if points:
