@@ -72,8 +72,8 @@ class Child:
         self.peak = max(self.peak, anonymous(self._process.pid or 0) - self._baseline)
 
     def close(self) -> None:
-        """Ends the process."""
-        self._pipe.close()
+        """Ends the process. Children forked later hold its pipe open too: it has to be told."""
+        self._pipe.send(None)
         self._process.join(timeout=10)
 
     def _answer(self) -> Any:
@@ -159,7 +159,9 @@ def _serve(pipe: Connection, name: str, setting: Setting) -> None:
     while True:
         try:
             order = pipe.recv()
-        except EOFError:
+        except EOFError:  # the parent died
+            order = None
+        if order is None:
             os._exit(0)  # a background thread of SmartCacheDataset would be waited for
         try:
             if make is None:

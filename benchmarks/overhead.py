@@ -1,6 +1,6 @@
 """CPU time of an optimizer step with each strategy, against the same step without one.
 
-python -m benchmarks.overhead [--patch 48] [--pairs 12] [--only ewc,si] [--set memory.exemplars=64MiB]
+python -m benchmarks.overhead [--patch 48] [--pairs 40] [--only ewc,si] [--set memory.exemplars=64MiB]
 
 Everything that a step does counts, but not what reads patches: they lie in memory. One experience has passed, so that
 penalties, teachers and exemplars are there. A pair is a block of steps with the strategy and one without, in one process,
@@ -208,7 +208,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--patch", type=int, default=48, help="edge in voxels")
-    parser.add_argument("--pairs", type=int, default=12, help="at least 10 for a verdict")
+    parser.add_argument("--pairs", type=int, default=40, help="at least 10; the fewer, the wider the bound")
     parser.add_argument("--steps", type=int, default=2, help="per block")
     parser.add_argument("--only", help="names, by comma")
     parser.add_argument("--csv", type=Path, help="also writes strategy, ratio and bound there")

@@ -21,6 +21,8 @@ from lifelong_ct.evaluation.transfer import Summary, summarise
 MEAN = "mean"
 """Organ name of the mean over organs, in results.json."""
 _KEYS = ("after", "hospital", "case", "organ")
+_ABOUT = ("patient", "label_kind")
+"""Last columns of cases.csv, where they are known: whose case it is, as a pseudonym, and who labelled it."""
 _Key = tuple[int, str, str, str]  # after, hospital, metric, organ
 
 
@@ -33,6 +35,7 @@ class ResultMatrix:
 
     def __init__(self, rows: Iterable[EvaluationRow] = ()) -> None:
         self._values: dict[_Key, dict[str, float | None]] = {}
+        self._about: dict[tuple[str, str], tuple[str, str]] = {}
         self.append(rows)
 
     def append(self, rows: Iterable[EvaluationRow]) -> None:
@@ -50,14 +53,20 @@ class ResultMatrix:
                 )
             key = (row.after, row.hospital, row.metric, row.organ)
             self._values.setdefault(key, {})[row.case] = row.value
+            if row.patient or row.label_kind:
+                self._about[row.hospital, row.case] = (row.patient, row.label_kind)
 
     def rows(self) -> list[EvaluationRow]:
         """All scores, in the order of their first appearance."""
         return [
-            EvaluationRow(after, hospital, case, organ, metric, value)
+            EvaluationRow(after, hospital, case, organ, metric, value, *self.about(hospital, case))
             for (after, hospital, metric, organ), cases in self._values.items()
             for case, value in cases.items()
         ]
+
+    def about(self, hospital: str, case: str) -> tuple[str, str]:
+        """Pseudonym of the patient and kind of label of a case; empty where nobody knows."""
+        return self._about.get((hospital, case), ("", ""))
 
     @property
     def hospitals(self) -> list[str]:
@@ -191,15 +200,21 @@ class ResultMatrix:
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
         fields = ("after", "hospital", "case", "organ", "metric", "value")
-        return {"fields": list(fields), "rows": [[getattr(r, f) for f in fields] for r in self.rows()]}
+        return {
+            "fields": list(fields),
+            "rows": [[getattr(r, f) for f in fields] for r in self.rows()],
+            "about": [[*case, *told] for case, told in self._about.items()],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replaces everything by a `state_dict`."""
         self._values = {}
         self.append(EvaluationRow(**dict(zip(state["fields"], row, strict=True))) for row in state["rows"])
+        self._about = {(h, case): (patient, kind) for h, case, patient, kind in state.get("about", ())}
 
     def write_cases_csv(self, path: Path) -> None:
-        """One line per (after, hospital, case, organ), one column per metric, empty where undefined.
+        """One line per (after, hospital, case, organ), one column per metric, empty where undefined; then the
+        pseudonym of the patient and the kind of label, where they are known.
 
         Numbers are written in full, so that every aggregate can be computed again from the file.
         """
@@ -208,8 +223,10 @@ class ResultMatrix:
             key = (row.after, row.hospital, row.case, row.organ)
             line = lines.setdefault(key, dict(zip(_KEYS, key, strict=True)))
             line[row.metric] = "" if row.value is None else repr(float(row.value))
+            line.update(zip(_ABOUT, self.about(row.hospital, row.case), strict=True))
         text = io.StringIO()
-        writer = csv.DictWriter(text, [*_KEYS, *self.metrics], restval="", lineterminator="\n")
+        columns = [*_KEYS, *self.metrics, *(_ABOUT if self._about else ())]
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(lines.values())
         write_text(path, text.getvalue())
@@ -234,10 +251,11 @@ class ResultMatrix:
 
 def _rows_of(line: dict[str, str]) -> list[EvaluationRow]:
     after, hospital, case, organ = (line[key] for key in _KEYS)
+    about = [line.get(key) or "" for key in _ABOUT]
     return [
-        EvaluationRow(int(after), hospital, case, organ, metric, float(value) if value else None)
+        EvaluationRow(int(after), hospital, case, organ, metric, float(value) if value else None, *about)
         for metric, value in line.items()
-        if metric not in _KEYS
+        if metric not in (*_KEYS, *_ABOUT)
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import write_text
+from lifelong_ct.reporting import significance_table
 from lifelong_ct.reporting.comparison import COLUMNS, Row, Section, Spread, compare, to_csv
 from lifelong_ct.reporting.html import heat_table, render, write_figures, write_run_page
 from lifelong_ct.reporting.run_folder import FIGURES, PAGE, RESULTS, Run, read_run
@@ -134,13 +135,14 @@ def _section(index: int, section: Section, out: Path) -> dict[str, Any]:
             {
                 "label": _label(row),
                 "seeds": len(row.runs),
-                "cells": [_cell(n, row, section.rows) for n in COLUMNS],
+                "cells": [_cell(n, row, section.rows) | _mark(n, row, section) for n in COLUMNS],
             }
             for row in section.rows
         ],
         "figures": write_figures(figures, out / FIGURES),
         "hospitals": _hospitals(section),
         "runs": [_run(run, out) for run in runs],
+        "significance": significance_table.shown(section.verdicts),
     }
 
 
@@ -160,6 +162,10 @@ def _cell(name: str, row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     best = (min if name in LESS_IS_BETTER else max)((v for v in rivals if v is not None), default=None)
     is_best = len(rivals) > 1 and not row.at_once and cell.mean == best and name not in COUNTED
     return {"mean": _shown(name, cell.mean), "sd": _sd(name, cell), "best": is_best}
+
+
+def _mark(name: str, row: Row, section: Section) -> dict[str, str]:
+    return {"mark": significance_table.mark(section.verdicts.rows[row.label]) if name == "acc" else ""}
 
 
 def _shown(name: str, value: float | None) -> str:

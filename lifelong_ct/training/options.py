@@ -20,7 +20,9 @@ from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.loading.budget import checked_kind
 from lifelong_ct.data.sampling import SamplingPolicy, make_schedule
 from lifelong_ct.data.sampling.policy import checked_share
+from lifelong_ct.evaluation.blending import precision_of
 from lifelong_ct.evaluation.cases import Metric
+from lifelong_ct.evaluation.mirroring import checked_axes
 from lifelong_ct.memory.shelves import TIERS
 from lifelong_ct.streams.base import Stream
 from lifelong_ct.training.augment import Augment
@@ -144,8 +146,12 @@ class EvaluationOptions:
     roi: Sequence[int]
     overlap: float = 0.25
     schedule: str | int = "every"
+    precision: str = "fp32"
+    mirror: Sequence[int] = ()
 
     def __post_init__(self) -> None:
+        precision_of(self.precision)
+        checked_axes(self.mirror)
         known = self.schedule in ("every", "final")
         if not known and not (isinstance(self.schedule, int) and self.schedule > 0):
             raise LifelongCTError(

@@ -11,12 +11,12 @@ from torch import nn
 from lifelong_ct.core.identity import Identity
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case, EvaluationRow
-from lifelong_ct.data.ingest import prepare
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.evaluation.cases import score_case
 from lifelong_ct.evaluation.inference import predict_labels
-from lifelong_ct.evaluation.resample import labels_to_grid
+from lifelong_ct.evaluation.mirroring import Mirroring
+from lifelong_ct.evaluation.resample import to_model, to_scan
 from lifelong_ct.models.parts import PartedModel
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import EvaluationOptions
@@ -31,6 +31,15 @@ def told_routing(routing: Mapping[str, tuple[int, int]]) -> str:
     """`Scorer.routing` as people read it."""
     right, cases = (sum(numbers) for numbers in zip(*routing.values(), strict=True))
     return f"routed to their own hospital: {right} of {cases} cases"
+
+
+def mirroring_of(options: EvaluationOptions, organs: Sequence[str]) -> Mirroring | None:
+    """What mirrors the windows of a model with these organs, where `evaluation.mirror` asks for it.
+
+    Raises:
+        LifelongCTError: they cannot be mirrored.
+    """
+    return Mirroring(options.mirror, organs) if options.mirror else None
 
 
 class Scorer:
@@ -72,16 +81,19 @@ class Scorer:
         self.native, self.identity, self.ledger = native, identity, ledger
         self.device, self.amp, self.progress = device, amp, progress
         self.routing: dict[str, tuple[int, int]] = {}
+        self._mirroring: Mirroring | None = None
 
     def score(self, model: nn.Module, after: int, hospitals: Sequence[Hospital]) -> list[EvaluationRow]:
         """Every metric of every annotated organ of every test case."""
         cases = [(hospital, case) for hospital in hospitals for case in hospital.test]
         rows = []
         self.routing = {}
+        self._mirroring = mirroring_of(self.options, self.label_space.channels)
         for done, (hospital, case) in enumerate(cases, start=1):
             pseudonym = self.identity.of(case)
+            patient = self.identity.of_patient(hospital.name, case.patient)
             rows += [
-                EvaluationRow(after, hospital.name, pseudonym, organ, metric, value)
+                EvaluationRow(after, hospital.name, pseudonym, organ, metric, value, patient, case.label_kind)
                 for organ, metric, value in self._score_case(
                     model, self.native(hospital, case), hospital.name
                 )
@@ -90,17 +102,19 @@ class Scorer:
         return rows
 
     def _score_case(self, model: nn.Module, raw: RawCase, hospital: str) -> Scores:
-        ready = prepare(raw, self.spacing)
+        ready = to_model(raw, self.spacing)
         width = len(self.label_space.channels) + 1
-        own = math.prod(raw.shape)
-        need = evaluation_bytes(math.prod(ready.shape), own, raw.image.size // own, width)
+        channels = raw.image.size // math.prod(raw.shape)
+        need = evaluation_bytes(ready.shape, raw.shape, channels, width, self.options)
         with self.ledger.reserve("ram", EVALUATION, need):
             image = ready.image if ready.image.ndim == 4 else ready.image[None]
 
             def scores(ranking: Sequence[int] | None) -> Scores:
                 given = (self.options.roi, self.options.overlap, self.device, self.amp, 1, ranking)
-                predicted = predict_labels(model, image, *given)
-                native = labels_to_grid(predicted, ready.affine, raw.affine, raw.image.shape[-3:])
+                predicted = predict_labels(
+                    model, image, *given, precision=self.options.precision, mirroring=self._mirroring
+                )
+                native = to_scan(predicted, ready, raw)
                 channels = {organ: i for i, organ in enumerate(self.label_space.channels, start=1)}
                 return score_case(native, raw, channels, raw.spacing, self.options.metrics)
 

@@ -86,6 +86,25 @@ def test_the_report_of_a_sweep(runs: Path, parse) -> None:
     assert '<td class="best">0.700' not in html  # neither naive nor the upper bound
 
 
+def test_the_page_says_what_is_significant_and_what_is_not(runs: Path, made_up, parse) -> None:
+    """replay is no better than naive on c: four of six patients differ, p = 2 · 4 / 2⁶. lwf, in a
+    sweep of its own, is better on all: p = 2 / 2⁶."""
+    text = parse(write_report(runs)).text
+    assert "Marks of ACC: + better, - worse than naive training" in text
+    assert "replay 0.820 [0.820, 0.820] +0.120, p = 0.125: not shown – 1.0 [1, 1], first 100%" in text
+    assert "naive 0.700 [0.700, 0.700] – -0.120, p = 0.125: not shown" in text
+    assert "joint 0.700 [0.700, 0.700] – – – 1 seed: the interval says nothing about other seeds" in text
+    (runs / "better").mkdir()
+    for strategy, more in (("naive", 0.0), ("lwf", 0.05)):
+        run = made_up(name=f"toy-{strategy}-s0-0a", strategy=strategy)
+        run.config = {"strategy": {"name": strategy}, "seed": 0}
+        run.dice = [[value + more for value in row] for row in run.dice]
+        run.play(RunFolder(runs / "better" / run.name, str))
+    text = parse(write_report(runs / "better")).text
+    assert "lwf 1 0.750 +" in text
+    assert "lwf 0.750 [0.750, 0.750] +0.050, p = 0.031: better" in text
+
+
 def test_pages_of_runs_are_rebuilt_when_old(runs: Path) -> None:
     comparison = write_report(runs)
     first = comparison.read_bytes()
