@@ -88,8 +88,8 @@ class Case:
 class EvaluationRow:
     """One score: after experience `after` (0: before any training), hospital, case, organ, metric.
 
-    `patient` (a pseudonym) and `label_kind` tell about the case, not the score: they are no part of equality, and empty
-    where nobody knows.
+    With `step` it was made within the experience, after so many of its optimizer steps. `patient` (a pseudonym) and
+    `label_kind` tell about the case, not the score: they are no part of equality, and empty where nobody knows.
     """
 
     after: int
@@ -100,3 +100,4 @@ class EvaluationRow:
     value: float | None
     patient: str = field(default="", compare=False)
     label_kind: str = field(default="", compare=False)
+    step: int | None = None

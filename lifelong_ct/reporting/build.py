@@ -11,11 +11,14 @@ from lifelong_ct.core.protocols import Reporter
 from lifelong_ct.reporting.console import Console
 from lifelong_ct.reporting.fanout import Reporters
 from lifelong_ct.reporting.html import HtmlReport
+from lifelong_ct.reporting.overlays import WORST, Overlays
 from lifelong_ct.reporting.run_folder import RunFolder
 from lifelong_ct.reporting.wandb import WandB
 
-KEYS = ("console", "html", "wandb")
+KEYS = ("console", "html", "overlays", "wandb")
 WANDB_KEYS = ("enabled", "project", "entity", "mode", "images", "artifacts", "timeout")
+MOST = 24
+"""Overlays: what keeps a page below 10 MB."""
 MODES = (None, "online", "offline")
 
 
@@ -37,7 +40,7 @@ def make_reporters(
             no reporters but ours.
 
     Raises:
-        LifelongCTError: an unknown key or mode, or a `_target_` that is no reporter.
+        LifelongCTError: an unknown key or mode, a wrong number, or a `_target_` that is no reporter.
     """
     others = {key: value for key, value in config.items() if _has_target(value) and build}
     _known(config, (*KEYS, *others), "reporter")
@@ -53,6 +56,13 @@ def make_reporters(
             f"mode={wandb['mode']!r} is unknown", "reporter.wandb.mode", "use online, offline or null"
         )
     reporters: list[Reporter] = [RunFolder(folder, redact)]
+    worst = config.get("overlays", WORST)
+    if not isinstance(worst, int) or isinstance(worst, bool) or not 0 <= worst <= MOST:
+        raise LifelongCTError(
+            f"overlays={worst!r}", "reporter.overlays", f"write how many cases, 0 to {MOST}; 0 draws none"
+        )
+    if worst:
+        reporters.append(Overlays(folder, worst))
     if config.get("html", True):
         reporters.append(HtmlReport(folder))
     if wandb.get("enabled"):

@@ -17,14 +17,14 @@ def names(config: dict, folder: Path) -> list[str]:
 
 def test_the_default_has_everything(tmp_path: Path) -> None:
     config = yaml.safe_load((CONF / "default.yaml").read_text())
-    assert names(config, tmp_path) == ["RunFolder", "HtmlReport", "WandB", "Console"]
+    assert names(config, tmp_path) == ["RunFolder", "Overlays", "HtmlReport", "WandB", "Console"]
 
 
 def test_quiet_keeps_folder_and_page(tmp_path: Path) -> None:
     config = yaml.safe_load((CONF / "default.yaml").read_text())
     quiet = yaml.safe_load((CONF / "quiet.yaml").read_text())
     assert quiet.pop("defaults") == ["default"]
-    assert names({**config, **quiet}, tmp_path) == ["RunFolder", "HtmlReport"]
+    assert names({**config, **quiet}, tmp_path) == ["RunFolder", "Overlays", "HtmlReport"]
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,13 @@ def test_any_class_with_a_target_is_a_reporter(tmp_path: Path) -> None:
 def test_nothing_is_written_before_the_first_event(tmp_path: Path) -> None:
     make_reporters({"wandb": {"enabled": True}}, tmp_path, str, None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_overlays_when_none_are_wanted(tmp_path: Path) -> None:
+    assert names({"overlays": 0, "console": False}, tmp_path) == ["RunFolder", "HtmlReport"]
+
+
+@pytest.mark.parametrize("count", [-1, 25, True, "all", 1.5])
+def test_overlays_are_bounded(tmp_path: Path, count: object) -> None:
+    with pytest.raises(LifelongCTError, match=r"0 to 24"):
+        make_reporters({"overlays": count}, tmp_path, str, None)
