@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 from served import geometry, millilitres, network, predict, save, table, turned
 from torch import nn
 
@@ -17,6 +18,7 @@ from lifelong_ct.data.images import read_image
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.readers import read_ids
 from lifelong_ct.data.resampling import nearest, prepare
+from lifelong_ct.evaluation.inference import predict_labels
 from lifelong_ct.losses.dice_ce import PartialDiceCE
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -67,6 +69,16 @@ def cropped(x: torch.Tensor, y: torch.Tensor, rng: np.random.Generator) -> tuple
     return x[(slice(None), *box)], y[box]
 
 
+def moved(x: torch.Tensor, y: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turned by up to 12° about each axis, and shifted by up to two voxels."""
+    turn = Rotation.from_euler("xyz", rng.uniform(-12, 12, 3), degrees=True).as_matrix()
+    place = np.column_stack([turn, rng.uniform(-2, 2, 3) * 2 / PATCH])
+    grid = nn.functional.affine_grid(torch.tensor(place[None], dtype=torch.float32), [1, 1, *y.shape], False)
+    x = nn.functional.grid_sample(x[None] + 1024, grid, align_corners=False)[0] - 1024  # air beyond
+    y = nn.functional.grid_sample(y[None, None].float(), grid, mode="nearest", align_corners=False)[0, 0]
+    return x, y.to(torch.uint8)
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     known, rng = list(examples()), np.random.default_rng(0)
@@ -77,14 +89,26 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     space.see(ORGANS)
     loss_of = PartialDiceCE(space)
     for _ in range(STEPS):
-        pairs = [cropped(*known[i], rng) for i in rng.integers(0, len(known), 2)]
+        pairs = [moved(*cropped(*known[i], rng), rng) for i in rng.integers(0, len(known), 2)]
         x, y = (torch.stack(parts) for parts in zip(*pairs, strict=True))
         loss = loss_of(model(x), y[:, None])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-    return save(tmp_path_factory.mktemp("trained") / "after_001", model.eval(), ORGANS, SPACING, ROI)
+    for organ in range(1, 1 + len(ORGANS)):
+        assert overlap(model.eval(), known, organ) > 0.8  # else it would say nothing about organs
+    return save(tmp_path_factory.mktemp("trained") / "after_001", model, ORGANS, SPACING, ROI)
+
+
+def overlap(model: nn.Module, known: list[tuple[torch.Tensor, torch.Tensor]], organ: int) -> float:
+    """Dice of all examples together."""
+    both = sizes = 0
+    for x, y in known:
+        found = predict_labels(model, x.numpy().astype(np.int16), ROI) == organ
+        both += int((found & (y.numpy() == organ)).sum())
+        sizes += int(found.sum()) + int((y == organ).sum())
+    return 2 * both / sizes
 
 
 def oblique(image: nib.Nifti1Image, beyond: float) -> nib.Nifti1Image:
@@ -99,7 +123,10 @@ def oblique(image: nib.Nifti1Image, beyond: float) -> nib.Nifti1Image:
     shape = np.ceil(np.abs(np.linalg.inv(index)) @ image.shape).astype(int)
     offset = (np.array(image.shape) - 1) / 2 - index @ ((shape - 1) / 2)
     voxels = np.asarray(image.dataobj, np.float32)
-    made = ndimage.affine_transform(voxels, index, offset, tuple(shape), order=1, cval=beyond)
+    made = ndimage.affine_transform(voxels, index, offset, tuple(shape), order=1, mode="nearest")
+    ones = np.ones(voxels.shape, np.uint8)  # the outer half of the border's voxels belongs to the scan
+    inside = ndimage.affine_transform(ones, index, offset, tuple(shape), order=0, mode="grid-constant")
+    made[inside == 0] = beyond
     place = np.eye(4)
     place[:3, :3], place[:3, 3] = index, offset
     return nib.Nifti1Image(np.round(made).astype(np.int16), image.affine @ place)
