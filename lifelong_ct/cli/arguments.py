@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lifelong_ct.core.errors import LifelongCTError
@@ -25,6 +26,11 @@ def need(args: list[str], key: str, what: str) -> str:
     if not value:
         raise LifelongCTError(f"{key}= is missing", "the command line", f"give {key}={what}")
     return value
+
+
+def names(overrides: Sequence[str], key: str) -> bool:
+    """Whether the command itself sets a key, be the value the usual one or not."""
+    return any(each.lstrip("+").startswith(f"{key}=") for each in overrides)
 
 
 def none_left(args: list[str]) -> None:

@@ -88,7 +88,8 @@ class Case:
 class EvaluationRow:
     """One score: after experience `after` (0: before any training), hospital, case, organ, metric.
 
-    With `step` it was made within the experience, after so many of its optimizer steps.
+    With `step` it was made within the experience, after so many of its optimizer steps. `patient` (a pseudonym) and
+    `label_kind` tell about the case, not the score: they are no part of equality, and empty where nobody knows.
     """
 
     after: int
@@ -97,4 +98,6 @@ class EvaluationRow:
     organ: str
     metric: str
     value: float | None
+    patient: str = field(default="", compare=False)
+    label_kind: str = field(default="", compare=False)
     step: int | None = None

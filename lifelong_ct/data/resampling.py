@@ -70,8 +70,9 @@ def linear(image: npt.NDArray[np.int16], shape: tuple[int, int, int]) -> npt.NDA
 def nearest(label: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Integers `[D, H, W]` by the nearest voxel."""
     for axis, (n, m) in enumerate(zip(shape, label.shape, strict=True)):
-        picks = np.minimum(((np.arange(n) + 0.5) * m / n).astype(np.int64), m - 1)
-        label = np.take(label, picks, axis)
+        if n != m:
+            picks = np.minimum(((np.arange(n) + 0.5) * m / n).astype(np.int64), m - 1)
+            label = np.take(label, picks, axis)
     return label
 
 

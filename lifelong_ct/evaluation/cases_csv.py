@@ -13,6 +13,8 @@ from lifelong_ct.core.files import write_text
 from lifelong_ct.core.types import EvaluationRow
 
 KEYS = ("after", "hospital", "case", "organ")
+ABOUT = ("patient", "label_kind")
+"""Last columns, where they are known: whose case it is, as a pseudonym, and who labelled it."""
 STEP = "step"
 """Column of scores that were made within an experience; empty at its end, absent where there are none."""
 
@@ -31,8 +33,10 @@ def write_rows(path: Path, rows: Iterable[EvaluationRow], metrics: Sequence[str]
         key = (row.after, "" if row.step is None else row.step, row.hospital, row.case, row.organ)
         line = lines.setdefault(key, dict(zip((KEYS[0], STEP, *KEYS[1:]), key, strict=True)))
         line[row.metric] = "" if row.value is None else repr(float(row.value))
+        line.update(zip(ABOUT, (row.patient, row.label_kind), strict=True))
+    about = ABOUT if any(line[key] for line in lines.values() for key in ABOUT) else ()
     within = any(line[STEP] != "" for line in lines.values())
-    columns = [KEYS[0], *([STEP] if within else []), *KEYS[1:], *metrics]
+    columns = [KEYS[0], *([STEP] if within else []), *KEYS[1:], *metrics, *about]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
@@ -60,8 +64,19 @@ def read_rows(path: Path) -> list[EvaluationRow]:
 def _rows_of(line: dict[str, str]) -> list[EvaluationRow]:
     after, hospital, case, organ = (line[key] for key in KEYS)
     step = int(line[STEP]) if line.get(STEP) else None
+    patient, label_kind = (line.get(key) or "" for key in ABOUT)
+    values = [(metric, text) for metric, text in line.items() if metric not in (*KEYS, STEP, *ABOUT)]
     return [
-        EvaluationRow(int(after), hospital, case, organ, metric, float(value) if value else None, step=step)
-        for metric, value in line.items()
-        if metric not in (*KEYS, STEP)
+        EvaluationRow(
+            int(after),
+            hospital,
+            case,
+            organ,
+            metric,
+            float(text) if text else None,
+            patient,
+            label_kind,
+            step,
+        )
+        for metric, text in values
     ]

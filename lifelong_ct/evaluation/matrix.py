@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ class ResultMatrix:
 
     def __init__(self, rows: Iterable[EvaluationRow] = ()) -> None:
         self._values: dict[_Key, dict[str, float | None]] = {}
+        self._about: dict[tuple[str, str], tuple[str, str]] = {}
         self._step: int | None = None
         self._scored: dict[tuple[int, str], frozenset[str]] | None = None
         self.within: dict[tuple[int, int], ResultMatrix] = {}
@@ -55,13 +55,15 @@ class ResultMatrix:
                     f"case {row.case}, {row.organ}, {row.hospital} after {row.after}",
                     "a metric returns None where it is undefined",
                 )
+            if row.patient or row.label_kind:
+                self._about[row.hospital, row.case] = (row.patient, row.label_kind)
             values = self._values if row.step is None else self._moment(row.after, row.step)._values
             values.setdefault((row.after, row.hospital, row.metric, row.organ), {})[row.case] = row.value
 
     def _moment(self, after: int, step: int) -> ResultMatrix:
         if (after, step) not in self.within:
             moment = ResultMatrix()
-            moment._step = step
+            moment._step, moment._about = step, self._about
             self.within = dict(
                 sorted([*self.within.items(), ((after, step), moment)], key=lambda item: item[0])
             )
@@ -71,10 +73,16 @@ class ResultMatrix:
     def rows(self) -> list[EvaluationRow]:
         """All scores but those within experiences, in the order of their first appearance."""
         return [
-            EvaluationRow(after, hospital, case, organ, metric, value)
+            EvaluationRow(
+                after, hospital, case, organ, metric, value, *self.about(hospital, case), self._step
+            )
             for (after, hospital, metric, organ), cases in self._values.items()
             for case, value in cases.items()
         ]
+
+    def about(self, hospital: str, case: str) -> tuple[str, str]:
+        """Pseudonym of the patient and kind of label of a case; empty where nobody knows."""
+        return self._about.get((hospital, case), ("", ""))
 
     @property
     def hospitals(self) -> list[str]:
@@ -229,16 +237,22 @@ class ResultMatrix:
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
         fields = ["after", "hospital", "case", "organ", "metric", "value", *(["step"] if self.within else [])]
-        return {"fields": fields, "rows": [[getattr(r, f) for f in fields] for r in self._every()]}
+        return {
+            "fields": fields,
+            "rows": [[getattr(r, f) for f in fields] for r in self._every()],
+            "about": [[*case, *told] for case, told in self._about.items()],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replaces everything by a `state_dict`."""
         self._values, self.within = {}, {}
+        self._about = {(h, case): (patient, kind) for h, case, patient, kind in state.get("about", ())}
         self.append(EvaluationRow(**dict(zip(state["fields"], row, strict=True))) for row in state["rows"])
 
     def write_cases_csv(self, path: Path) -> None:
         """One line per (after, hospital, case, organ), one column per metric, empty where undefined; scores made within
-        an experience say after which `step`."""
+        an experience say after which `step`. Then the pseudonym of the patient and the kind of label, where they are
+        known."""
         write_rows(path, self._every(), self.metrics)
 
     @classmethod
@@ -255,10 +269,7 @@ class ResultMatrix:
             raise LifelongCTError(error.what, f"{path}, {error.where}", "mend or replace the file") from error
 
     def _every(self) -> list[EvaluationRow]:
-        return [*self.rows(), *(row for moment in self.within.values() for row in moment._stepped())]
-
-    def _stepped(self) -> list[EvaluationRow]:
-        return [replace(row, step=self._step) for row in self.rows()]
+        return [*self.rows(), *(row for moment in self.within.values() for row in moment.rows())]
 
 
 def _mean(values: Iterable[float]) -> float | None:

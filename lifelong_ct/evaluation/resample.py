@@ -1,14 +1,78 @@
-"""Label maps from one voxel grid to another, such as from the working grid back to the scan's own."""
+"""From a scan's own grid to the one that a model sees, and back with the labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from lifelong_ct.core.errors import DataError
+from lifelong_ct.data.resampling import nearest, prepare
+from lifelong_ct.data.types import RawCase
+from lifelong_ct.evaluation.inference import PAD_HU
+
+UPRIGHT = 5.0
+"""Degrees that the axes of a scan may be turned against the body's before it is set upright."""
+
+
+def to_model(raw: RawCase, spacing: Sequence[float] | None) -> RawCase:
+    """The image as a model sees it, on its spacing: `prepare`, as in training. An oblique scan, turned by more than
+    `UPRIGHT`, is set upright too, so that organs lie as the model knows them: linear interpolation on the box around the
+    scan, with air beyond it.
+
+    Args:
+        raw: the scan on its own grid, in canonical order.
+        spacing: mm per axis; that of the scan where None.
+
+    Returns:
+        image and affine; without its label where it was set upright.
+    """
+    directions = _directions(raw)
+    if not _oblique(directions):
+        return prepare(raw, spacing)
+    own, mm = np.round(raw.spacing, 6), np.round(spacing or raw.spacing, 6)
+    reach = np.abs(directions) @ (own * raw.shape)  # of the box, in mm
+    shape = [max(1, int(np.ceil(length / step - 1e-6))) for length, step in zip(reach, mm, strict=True)]
+    index = np.diag(1 / own) @ directions.T @ np.diag(mm)  # of the scan, by that of the box
+    offset = (np.array(raw.shape) - 1) / 2 - index @ ((np.array(shape) - 1) / 2)  # their middles meet
+    channels = [_linear(channel, index, offset, shape) for channel in raw.image.reshape(-1, *raw.shape)]
+    place = np.eye(4)
+    place[:3, :3], place[:3, 3] = index, offset
+    image = np.stack(channels) if raw.image.ndim == 4 else channels[0]
+    return replace(raw, image=image, label=None, affine=raw.affine @ place)
+
+
+def to_scan(labels: npt.NDArray[np.uint8], ready: RawCase, raw: RawCase) -> npt.NDArray[np.uint8]:
+    """Labels on the grid of `ready`, which `to_model` made, on that of `raw`: the nearest ones."""
+    if _oblique(_directions(raw)):
+        return labels_to_grid(labels, ready.affine, raw.affine, raw.shape)
+    return nearest(labels, raw.shape)  # by counting, so that how a file's axes ran can make no difference
+
+
+def _directions(raw: RawCase) -> npt.NDArray[np.float64]:
+    """Of the axes, `[3, 3]`; rounded, so that a file that is turned by quarters gives the same numbers."""
+    return np.round(raw.affine[:3, :3] / np.linalg.norm(raw.affine[:3, :3], axis=0), 6)
+
+
+def _oblique(directions: npt.NDArray[np.float64]) -> bool:
+    return bool(np.diag(directions).min() < np.cos(np.radians(UPRIGHT)))
+
+
+def _linear(
+    image: npt.NDArray[np.int16],
+    index: npt.NDArray[np.float64],
+    offset: npt.NDArray[np.float64],
+    shape: Sequence[int],
+) -> npt.NDArray[np.int16]:
+    given = {"matrix": index, "offset": offset, "output_shape": tuple(shape), "prefilter": False}
+    out = ndimage.affine_transform(image, output=np.int16, order=1, mode="nearest", **given)
+    seen = np.broadcast_to(np.True_, image.shape)  # the outer half of the border's voxels belongs to the scan
+    inside = ndimage.affine_transform(seen, output=bool, order=0, mode="grid-constant", cval=0, **given)
+    out[~inside] = PAD_HU
+    return out
 
 
 def labels_to_grid(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-_MM3_PER_ML = 1000.0
+MM3_PER_ML = 1000.0
 
 
 def volume_ml(mask: npt.NDArray[np.bool_], spacing: Sequence[float]) -> float:
@@ -17,7 +17,7 @@ def volume_ml(mask: npt.NDArray[np.bool_], spacing: Sequence[float]) -> float:
         mask: bool `[D,H,W]`.
         spacing: mm per array axis.
     """
-    return int(np.count_nonzero(mask)) * float(np.prod(np.asarray(spacing, dtype=np.float64))) / _MM3_PER_ML
+    return int(np.count_nonzero(mask)) * float(np.prod(np.asarray(spacing, dtype=np.float64))) / MM3_PER_ML
 
 
 class Volume:

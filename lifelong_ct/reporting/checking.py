@@ -15,10 +15,10 @@ from lifelong_ct.core.files import checksum
 from lifelong_ct.evaluation.costs import costs
 from lifelong_ct.evaluation.stability import stability
 from lifelong_ct.reporting.axes import axes_csv
+from lifelong_ct.reporting.collecting import REPORT, collect
 from lifelong_ct.reporting.comparison import compare, to_csv
 from lifelong_ct.reporting.references import TOLD
 from lifelong_ct.reporting.run_folder import CASES, CONFIG, RESULTS, TRAIN, Run, read_run
-from lifelong_ct.reporting.sweep import REPORT, collect
 from lifelong_ct.reporting.text import plural, shown_path
 
 CLOSE = 1e-9

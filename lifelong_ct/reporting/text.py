@@ -6,11 +6,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifelong_ct.core.units import format_bytes
 
+if TYPE_CHECKING:
+    from lifelong_ct.evaluation.matrix import ResultMatrix
+
 UNDEFINED = "–"
+FEW_TESTS = 10
+"""Test cases of a hospital below which intervals are a sketch."""
 FEW_CASES = 30
 """Fewer training cases than this show a working pipeline, not science."""
 MEASURES = {
@@ -145,6 +150,20 @@ def caveats(run: Mapping[str, Any]) -> list[str]:
     )
     return [
         f"{many}{whose}: " + ("a working pipeline, not science." if few else "read the scores with that.")
+    ]
+
+
+def few_tests(matrix: ResultMatrix) -> list[str]:
+    """A warning where hospitals are scored on so few cases that their intervals mean little."""
+    counts = {name: len(matrix.cases(matrix.last, name)) for name in matrix.hospitals}
+    few = {name: count for name, count in counts.items() if count < FEW_TESTS}
+    if not few:
+        return []
+    low, high = min(few.values()), max(few.values())
+    many = plural(high, "test case") if low == high else f"{low} to {high} test cases"
+    whose = "every hospital" if len(few) == len(counts) else ", ".join(few)
+    return [
+        f"Few test cases: {whose}, {many} each. Intervals over so few are too narrow; trust no small difference."
     ]
 
 

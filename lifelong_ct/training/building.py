@@ -25,7 +25,7 @@ from lifelong_ct.training.experience_patches import ExperiencePatches
 from lifelong_ct.training.learner import AMP_TYPES, Learner, StepReport
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.rounds import Round
-from lifelong_ct.training.scoring import Scorer
+from lifelong_ct.training.scoring import Scorer, mirroring_of
 from lifelong_ct.training.volumes import Progress, Volumes
 
 
@@ -150,7 +150,15 @@ class Builder:
         return list(self.stream.benchmark(datasets).train_stream)
 
     def scorer(self, volumes: Volumes, progress: Progress) -> Scorer:
-        """What scores the hospitals; its spacing is set when the run's is known."""
+        """What scores the hospitals; its spacing is set when the run's is known.
+
+        Raises:
+            LifelongCTError: after one of the rounds windows could not be mirrored.
+        """
+        seen: set[str] = set()
+        for row in self.rounds:
+            seen.update(sees(case for hospital in row.hospitals for case in hospital.train))
+            mirroring_of(self.options.evaluation, [organ for organ in self.space.organs if organ in seen])
         return Scorer(
             self.options.evaluation,
             spacing=None,

@@ -20,7 +20,9 @@ from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.loading.budget import checked_kind
 from lifelong_ct.data.sampling import SamplingPolicy, make_schedule
 from lifelong_ct.data.sampling.policy import checked_share
+from lifelong_ct.evaluation.blending import precision_of
 from lifelong_ct.evaluation.cases import Metric
+from lifelong_ct.evaluation.mirroring import checked_axes
 from lifelong_ct.memory.shelves import TIERS
 from lifelong_ct.streams.base import Stream
 from lifelong_ct.training.augment import Augment
@@ -144,11 +146,15 @@ class EvaluationOptions:
     roi: Sequence[int]
     overlap: float = 0.25
     schedule: str | int = "every"
+    precision: str = "fp32"
+    mirror: Sequence[int] = ()
     panel: int | None = None
     panel_hospitals: int | None = None
     within: int | None = None
 
     def __post_init__(self) -> None:
+        precision_of(self.precision)
+        checked_axes(self.mirror)
         for key in ("panel", "panel_hospitals", "within"):
             if getattr(self, key) is not None:
                 _at_least_one(getattr(self, key), key, "evaluation", "write a whole number from 1, or null")

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,12 +14,12 @@ from lifelong_ct.core.errors import DataError, LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import format_bytes
-from lifelong_ct.data import readers
+from lifelong_ct.data.grids import Shape, case_grid
 from lifelong_ct.data.loading.budget import CACHES, DECODING, QUEUE, needs
-from lifelong_ct.data.readers.options import Shapes
-from lifelong_ct.streams.base import Stream
+from lifelong_ct.data.resampling import new_shape
+from lifelong_ct.evaluation.inference import inference_bytes
 from lifelong_ct.streams.hospital import Hospital
-from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.options import EvaluationOptions, RunOptions
 from lifelong_ct.training.spacing import run_spacing
 
 MIN_CACHE = 4 << 20
@@ -30,7 +29,6 @@ STATE_COPIES = 4
 LEAST_SHARE = 0.1
 """Compressed bytes of a volume over its raw ones, at best."""
 EVALUATION = "evaluation of a case"
-LOGIT_BYTES = 4
 CHECKPOINTS, STATE = "checkpoints", "weights, gradients, optimizer"
 RESERVED = (("ram", QUEUE), ("ram", DECODING), ("disk", CHECKPOINTS), ("gpu", STATE))
 """Demands that nobody else admits."""
@@ -92,7 +90,7 @@ def demands(
         *caches,
         Demand("ram", QUEUE, reading[QUEUE], f"batches of {options.data.workers} workers and the next ones"),
         Demand("ram", DECODING, reading[DECODING], f"what {options.data.workers} workers read"),
-        Demand("ram", EVALUATION, largest_evaluation(options.stream, spacing), "the largest, every organ"),
+        Demand("ram", EVALUATION, largest_evaluation(options, spacing), "the largest, every organ"),
         Demand("disk", CHECKPOINTS, keep * (3 * weights + kept + (1 << 20)), f"{keep} at once"),
         Demand("disk", "volume store", volumes, f"at best {LEAST_SHARE:.0%} of the raw bytes of a round"),
         Demand("gpu", STATE, STATE_COPIES * weights, "with the two moments of Adam"),
@@ -117,27 +115,35 @@ def least_bytes(hospital: Hospital, spacing: Sequence[float] | None, channels: i
     return int(voxels * voxel_bytes(channels) * LEAST_SHARE)
 
 
-def largest_evaluation(stream: Stream, spacing: Sequence[float] | None) -> int:
+def largest_evaluation(options: RunOptions, spacing: Sequence[float] | None) -> int:
     """Bytes while the largest test case is scored, once every organ has been seen."""
-    width, c = 1 + len(stream.label_space.organs), stream.channels
-    cases = (case for hospital in stream.scored for case in hospital.test)
+    width, channels = 1 + len(options.stream.label_space.organs), options.stream.channels
+    cases = (case for hospital in options.stream.scored for case in hospital.test)
+    grids = {(grid_shape(case, spacing), grid_shape(case, None)) for case in cases}
     return max(
-        (evaluation_bytes(grid_voxels(case, spacing), grid_voxels(case, None), c, width) for case in cases),
+        (evaluation_bytes(shape, native, channels, width, options.evaluation) for shape, native in grids),
         default=0,
     )
 
 
-def evaluation_bytes(voxels: float, native: float, channels: int, width: int) -> int:
-    """Bytes while a case is scored: its image as int16 on its own grid, as int16 and float on the run's, and
-    logits of every channel of the head.
+def evaluation_bytes(
+    shape: Sequence[int], native: Sequence[int], channels: int, width: int, options: EvaluationOptions
+) -> int:
+    """Bytes while a case is scored: its image as int16 on its own grid and on the run's, what `predict_labels` holds,
+    and the labels on its own grid. Activations are not in it.
 
     Args:
-        voxels: on the run's spacing.
+        shape: voxels per axis on the run's spacing.
         native: on the case's own grid.
         channels: of the image.
         width: of the head.
+        options: window, overlap and precision.
     """
-    return int(voxels * (channels * (2 + 4) + LOGIT_BYTES * width) + native * channels * 2)
+    voxels, own = math.prod(shape), math.prod(native)
+    if not voxels:
+        return 0
+    held = inference_bytes(shape, options.roi, options.overlap, options.precision, channels, width)
+    return int(held + 2 * channels * voxels + (2 * channels + 1) * own)
 
 
 def voxel_bytes(channels: int) -> int:
@@ -145,17 +151,19 @@ def voxel_bytes(channels: int) -> int:
     return 2 * channels + 1
 
 
-def grid_voxels(case: Case, spacing: Sequence[float] | None) -> float:
-    """Voxels of a case on the stream's spacing, from its header; 0 where that cannot be read (ingest will
+def grid_voxels(case: Case, spacing: Sequence[float] | None) -> int:
+    """Voxels of a case on the stream's spacing, from its header; 0 where that cannot be read."""
+    return math.prod(grid_shape(case, spacing))
+
+
+def grid_shape(case: Case, spacing: Sequence[float] | None) -> Shape:
+    """Voxels per axis of a case on the stream's spacing, from its header; zeros where that cannot be read (ingest will
     say why)."""
-    if not case.images:
-        return math.prod(case.params["shape"])
     try:
-        shape, affine = readers.grid(case.images[0], Shapes.of(case.params.get("shapes")))
+        shape, own = case_grid(None, case)
     except DataError:
-        return 0
-    ratio = 1.0 if spacing is None else abs(np.linalg.det(affine[:3, :3])) / math.prod(spacing)
-    return math.prod(shape) * ratio
+        return 0, 0, 0
+    return shape if spacing is None or own is None else new_shape(shape, own, spacing)
 
 
 def check(ledger: Ledger, demands: Iterable[Demand]) -> None:

@@ -157,7 +157,9 @@ class Run:
     def _evaluate(self, after: int) -> None:
         with self.teller.timed("evaluation"):
             give_back()
-            hospitals = self.panel.after(after, after == self.rounds[-1].after, self.results.matrix)
+            last = after == self.rounds[-1].after
+            hospitals = self.panel.after(after, last, self.results.matrix)
+            self.scorer.watch = self.teller.scored if last else None
             rows = self.scorer.score(self.learner.model, after, hospitals)
         self._pass_on()
         self.results.matrix.append(rows)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from lifelong_ct.core.identity import Identity
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case, EvaluationRow
-from lifelong_ct.data.ingest import prepare
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.evaluation.cases import score_case
 from lifelong_ct.evaluation.inference import predict_labels
-from lifelong_ct.evaluation.resample import labels_to_grid
+from lifelong_ct.evaluation.mirroring import Mirroring
+from lifelong_ct.evaluation.resample import to_model, to_scan
 from lifelong_ct.models.parts import PartedModel
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import EvaluationOptions
@@ -27,10 +31,36 @@ TOLD = "_told"
 Scores = list[tuple[str, str, float | None]]
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A case at the moment of its scores, for who wants to look at it; nothing of it is kept here.
+
+    Attributes:
+        raw: image and reference on the case's own grid.
+        prediction: channel ids `[D,H,W]` on the same grid.
+        channels: organ → its id in `prediction`.
+        scores: (organ, metric, value) of the prediction.
+    """
+
+    raw: RawCase
+    prediction: npt.NDArray[np.uint8]
+    channels: Mapping[str, int]
+    scores: Scores
+
+
 def told_routing(routing: Mapping[str, tuple[int, int]]) -> str:
     """`Scorer.routing` as people read it."""
     right, cases = (sum(numbers) for numbers in zip(*routing.values(), strict=True))
     return f"routed to their own hospital: {right} of {cases} cases"
+
+
+def mirroring_of(options: EvaluationOptions, organs: Sequence[str]) -> Mirroring | None:
+    """What mirrors the windows of a model with these organs, where `evaluation.mirror` asks for it.
+
+    Raises:
+        LifelongCTError: they cannot be mirrored.
+    """
+    return Mirroring(options.mirror, organs) if options.mirror else None
 
 
 class Scorer:
@@ -53,6 +83,7 @@ class Scorer:
     Attributes:
         routing: hospital → cases of the last `score` that were routed to it, and its cases; of hospitals with one part,
             where there is another that they could be mistaken for.
+        watch: shown each case, as (hospital, pseudonym, `Scored`); nobody where None.
     """
 
     def __init__(
@@ -72,6 +103,8 @@ class Scorer:
         self.native, self.identity, self.ledger = native, identity, ledger
         self.device, self.amp, self.progress = device, amp, progress
         self.routing: dict[str, tuple[int, int]] = {}
+        self.watch: Callable[[Hospital, str, Scored], None] | None = None
+        self._mirroring: Mirroring | None = None
 
     def score(
         self, model: nn.Module, after: int, hospitals: Sequence[Hospital], step: int | None = None
@@ -80,38 +113,50 @@ class Scorer:
         cases = [(hospital, case) for hospital in hospitals for case in hospital.test]
         rows = []
         self.routing = {}
+        self._mirroring = mirroring_of(self.options, self.label_space.channels)
         for done, (hospital, case) in enumerate(cases, start=1):
             pseudonym = self.identity.of(case)
+            patient = self.identity.of_patient(hospital.name, case.patient)
+            show = None if self.watch is None else partial(self.watch, hospital, pseudonym)
             rows += [
-                EvaluationRow(after, hospital.name, pseudonym, organ, metric, value, step=step)
+                EvaluationRow(
+                    after, hospital.name, pseudonym, organ, metric, value, patient, case.label_kind, step
+                )
                 for organ, metric, value in self._score_case(
-                    model, self.native(hospital, case), hospital.name
+                    model, self.native(hospital, case), hospital.name, show
                 )
             ]
             self.progress("evaluating", done, len(cases))
         return rows
 
-    def _score_case(self, model: nn.Module, raw: RawCase, hospital: str) -> Scores:
-        ready = prepare(raw, self.spacing)
+    def _score_case(
+        self, model: nn.Module, raw: RawCase, hospital: str, show: Callable[[Scored], None] | None = None
+    ) -> Scores:
+        ready = to_model(raw, self.spacing)
         width = len(self.label_space.channels) + 1
-        own = math.prod(raw.shape)
-        need = evaluation_bytes(math.prod(ready.shape), own, raw.image.size // own, width)
+        channels = raw.image.size // math.prod(raw.shape)
+        need = evaluation_bytes(ready.shape, raw.shape, channels, width, self.options)
         with self.ledger.reserve("ram", EVALUATION, need):
             image = ready.image if ready.image.ndim == 4 else ready.image[None]
 
-            def scores(ranking: Sequence[int] | None) -> Scores:
+            def scores(ranking: Sequence[int] | None, show: Callable[[Scored], None] | None) -> Scores:
                 given = (self.options.roi, self.options.overlap, self.device, self.amp, 1, ranking)
-                predicted = predict_labels(model, image, *given)
-                native = labels_to_grid(predicted, ready.affine, raw.affine, raw.image.shape[-3:])
+                predicted = predict_labels(
+                    model, image, *given, precision=self.options.precision, mirroring=self._mirroring
+                )
+                native = to_scan(predicted, ready, raw)
                 channels = {organ: i for i, organ in enumerate(self.label_space.channels, start=1)}
-                return score_case(native, raw, channels, raw.spacing, self.options.metrics)
+                found = score_case(native, raw, channels, raw.spacing, self.options.metrics)
+                if show is not None:
+                    show(Scored(raw, native, channels, found))
+                return found
 
             if not (isinstance(model, PartedModel) and model.routes):
-                return scores(None)
+                return scores(None, show)
             found, told = (model.route(torch.as_tensor(image), name) for name in (None, hospital))
             self._count(model, hospital, found)
-            first = scores(found)
-            second = first if model.owners(told) == model.owners(found) else scores(told)
+            first = scores(found, show)
+            second = first if model.owners(told) == model.owners(found) else scores(told, None)
             return first + [(organ, metric + TOLD, value) for organ, metric, value in second]
 
     def _count(self, model: PartedModel, hospital: str, ranking: Sequence[int]) -> None:

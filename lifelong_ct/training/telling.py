@@ -1,7 +1,7 @@
 """What reporters hear of a run.
 
-Events: run_started, experience_started, stage, step, note, evaluated, experience_ended, run_ended; their fields
-stand where they are sent, here or in `training.run`.
+Events: run_started, experience_started, stage, step, note, scored, evaluated, experience_ended, run_ended; their
+fields stand where they are sent, here or in `training.run`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.host_memory import anonymous_rss
 from lifelong_ct.core.protocols import Reporter
+from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.learner import StepReport
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.results import Results
 from lifelong_ct.training.rounds import Round
+from lifelong_ct.training.scoring import Scored
 
 
 class Teller:
@@ -87,6 +89,11 @@ class Teller:
             lr=report.lr,
             seconds=time.monotonic() - self._began,
         )
+
+    def scored(self, hospital: Hospital, case: str, scored: Scored) -> None:
+        """A case of the last evaluation, voxels and all; of a hospital that does not share its voxels, nothing."""
+        if not hospital.private:
+            self.reporter.event("scored", hospital=hospital.name, case=case, scored=scored)
 
     def evaluated(self, after: int, rows: Any) -> None:
         """Scores after an experience, which the results have already."""

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from monai.inferers.utils import sliding_window_inference
 from torch import nn
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.evaluation.inference import PAD_HU, evaluating, predict_labels
+from lifelong_ct.evaluation.inference import PAD_HU, evaluating, inference_bytes, predict_labels
 
 
 class Bands(nn.Module):
@@ -104,3 +105,122 @@ def test_wrong_input_is_told(shape: tuple, roi: tuple, overlap: float, where: st
     with pytest.raises(LifelongCTError) as error:
         predict_labels(Bands(), np.zeros(shape, np.int16), roi, overlap)
     assert error.value.where == where
+
+
+# --- against MONAI ----------------------------------------------------------------------------------------
+
+
+def network(channels: int = 1, width: int = 5) -> nn.Module:
+    """Random, and different at every place of a window."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        Scaled(),
+        nn.Conv3d(channels, 8, 3, padding=1),
+        nn.InstanceNorm3d(8),
+        nn.LeakyReLU(),
+        nn.Conv3d(8, width, 3, padding=1),
+    ).eval()
+
+
+class Scaled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / 500
+
+
+def monai(model: nn.Module, image: np.ndarray, roi: tuple, overlap: float) -> torch.Tensor:
+    with torch.inference_mode():
+        logits = sliding_window_inference(
+            torch.from_numpy(image)[None].float(), roi, 1, model, overlap, mode="gaussian", cval=PAD_HU
+        )
+    assert isinstance(logits, torch.Tensor)
+    return logits[0]
+
+
+SHAPES = [
+    ((20, 13, 9), (8, 8, 8), 0.25),  # each axis the longest once, odd sizes
+    ((9, 20, 13), (8, 8, 8), 0.5),
+    ((13, 9, 20), (8, 6, 5), 0.7),
+    ((5, 8, 3), (8, 8, 8), 0.25),  # smaller than the window
+    ((5, 30, 3), (8, 8, 8), 0.25),
+    ((8, 8, 8), (8, 8, 8), 0.25),  # one window
+    ((17, 17, 17), (8, 8, 8), 0.0),
+    ((14, 6, 11), (6, 6, 6), 0.9),
+]
+
+
+@pytest.mark.parametrize(("shape", "roi", "overlap"), SHAPES)
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("sw_batch", [1, 3])
+def test_labels_are_those_of_monai(
+    shape: tuple, roi: tuple, overlap: float, precision: str, sw_batch: int
+) -> None:
+    model, image = network(), volume(*shape)
+    logits = monai(model, image, roi, overlap)
+    labels = predict_labels(model, image, roi, overlap, precision=precision, sw_batch=sw_batch)
+    other = labels != logits.argmax(0).numpy()
+    first, second = logits.topk(2, 0).values.numpy()
+    assert not other.any() or (first - second)[other].max() < (1e-5 if precision == "fp32" else 1e-4)
+    assert other.mean() <= 0.001
+
+
+def test_several_channels_of_an_image_are_those_of_monai_too() -> None:
+    image = np.concatenate([volume(11, 9, 14), volume(11, 9, 14)[:, ::-1]])
+    logits = monai(network(2), image, (8, 8, 8), 0.5)
+    assert np.array_equal(predict_labels(network(2), image, (8, 8, 8), 0.5), logits.argmax(0).numpy())
+
+
+def test_half_precision_keeps_what_is_close_and_cuts_off_what_is_far() -> None:
+    """Around 3000 half precision knows every second integer; a channel that was never learnt has -10,000."""
+
+    class Close(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.p = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            near = 3000 + x / 1000
+            return torch.cat([near * 0 + 3000.1, near, near * 0 - 1e4, near * 0 + 2000], 1)
+
+    image = volume(20, 9, 9)
+    labels = predict_labels(Close(), image, (8, 8, 8), 0.5, precision="fp16")
+    assert np.array_equal(labels, (image[0] > 100).astype(np.uint8))
+
+
+def test_a_head_of_sigmoids_gives_the_deepest_organ_above_one_half() -> None:
+    """Background, liver, a tumour of it, spleen: logits by hand, one voxel each."""
+    logits = torch.tensor(
+        [  #  ½, no more  liver  both    tumour alone  liver, spleen  spleen, tumour, which is deeper
+            [9.0, 9.0, 9.0, 9.0, 9.0, 9.0],
+            [0.0, 1.0, 8.0, -1.0, 2.0, -1.0],
+            [-1.0, -1.0, 1.0, 1.0, -1.0, 1.0],
+            [-1.0, -1.0, -1.0, -1.0, 1.0, 5.0],
+        ]
+    )
+
+    class Told(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logits = nn.Parameter(logits)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.logits[:, x[0, 0].long()][None]
+
+    image = np.arange(6, dtype=np.int16).reshape(1, 6, 1, 1)
+    for precision in ("fp32", "fp16"):
+        found = predict_labels(Told(), image, (6, 1, 1), depths=[0, 0, 1, 0], precision=precision)
+        assert found.ravel().tolist() == [0, 1, 2, 2, 1, 2]
+
+
+def test_bytes_are_those_of_cells_labels_and_a_window() -> None:
+    shape, roi = (128, 40, 12), (8, 8, 8)
+    cells = (2 * 40 + 6 * 8) * 12  # by hand in test_windows.py
+    window = 8**3 * 4 * (1 + 25)
+    assert inference_bytes(shape, roi, 0.25, "fp32", 1, 25) == cells * 25 * 4 + 128 * 40 * 12 + window
+    half = cells * 25 * 2 + 128 * 40 * 12 + window + 8**3 * 2 * 25  # the window in either precision
+    assert inference_bytes(shape, roi, 0.25, "fp16", 1, 25) == half
+
+
+def test_an_unknown_precision_is_told() -> None:
+    with pytest.raises(LifelongCTError) as error:
+        predict_labels(Bands(), volume(4, 4, 4), (4, 4, 4), precision="fp8")
+    assert error.value.where == "evaluation.precision"

@@ -64,6 +64,9 @@ def test_the_last_experience_is_always_scored(schedule, due):
         (partial(evaluation, roi=(8, 8, 0)), "evaluation.roi"),
         (partial(evaluation, overlap=1.0), "evaluation.overlap"),
         (partial(evaluation, overlap=-0.1), "evaluation.overlap"),
+        (partial(evaluation, precision="half"), "evaluation.precision"),
+        (partial(evaluation, mirror=[3]), "evaluation.mirror"),
+        (partial(evaluation, mirror=0), "evaluation.mirror"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_key(make, where):

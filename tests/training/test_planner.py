@@ -69,8 +69,9 @@ def test_every_demand_by_hand(tmp_path):
         ("ram", "brick cache"): 4 * MIB,
         ("ram", "read-ahead queue"): 4 * 8**3 * 3 * (5 + 3 + 1),
         ("ram", "decoding"): 3 * ((4 << 20) + math.prod(BRICK) * 6),
-        # int16 twice, float, and float logits of the background and two organs
-        ("ram", "evaluation of a case"): 17**3 * (2 + 2 + 4 + 4 * 3),
+        # int16 and labels on either grid, logits of three channels of the whole volume, which no window of 16 leaves
+        # behind; and a window with its logits
+        ("ram", "evaluation of a case"): 17**3 * (2 * (2 + 1) + 4 * 3) + 16**3 * 4 * (1 + 3),
         ("disk", "checkpoints"): 2 * (3 * WEIGHTS + 300 + MIB),
         ("disk", "volume store"): int(30**3 * 3 * 0.1),
         ("gpu", "weights, gradients, optimizer"): 4 * WEIGHTS,

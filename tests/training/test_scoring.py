@@ -8,10 +8,11 @@ import torch
 from hospitals import stream
 from torch import nn
 
-from lifelong_ct.core.errors import LimitExceeded
+from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.identity import Identity
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import EvaluationRow
+from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.evaluation.dice import Dice
 from lifelong_ct.training.options import EvaluationOptions
@@ -145,6 +146,9 @@ def test_rows_show_pseudonyms_only(tmp_path):
         EvaluationRow(3, "h", one, "liver", "dice", 1.0),
         EvaluationRow(3, "h", two, "liver", "dice", 1.0),
     ]
+    patients = [Identity(tmp_path).of_patient("h", case.patient) for case in hospitals[0].test]
+    assert [r.patient for r in rows] == patients
+    assert {r.label_kind for r in rows} == {case.label_kind for case in hospitals[0].test}
     for case in hospitals[0].test:
         assert case.id not in repr(rows)
         assert case.patient not in repr(rows)
@@ -152,8 +156,11 @@ def test_rows_show_pseudonyms_only(tmp_path):
 
 def test_the_memory_of_a_case_is_asked_for_and_given_back(tmp_path):
     raw = scan(("liver",), [LIVER], [(200, LIVER)])
+    # Windows begin at 0, 2 | 0, 4 | 0, 4, 6. After the first ones of the last axis, the longest, its planes 4 to 6 are
+    # held. Those at 4 and 0 add planes 6 to 10 and complete what only they reach; those at 6 and 0 add 10 to 12: most.
+    held = 2 * 10 * 8 + 4 * 6 * 8 - 2 * 4 * 8 + 2 * 6 * 8
     voxels = 8 * 10 * 12
-    need = voxels * (2 + 4 + 4 * 3) + 2 * voxels  # image, float, three logits; and the scan
+    need = held * 3 * 4 + voxels * 2 * (2 + 1) + 6**3 * 4 * (1 + 3)  # image and labels, twice; a window
     ledger = Ledger({"ram": need})
     hospitals, made = scorer(tmp_path, [raw, raw], ledger=ledger)
     made.score(Threshold(), 1, hospitals)
@@ -182,7 +189,8 @@ def test_the_memory_of_several_channels_is_one_image_each_and_the_same_logits(tm
     ledger = Ledger()
     hospitals, made = scorer(tmp_path, [both], ledger=ledger)
     rows = made.score(FirstChannel(), 1, hospitals)
-    assert ledger.peak("ram") == voxels * (2 * (2 + 4) + 4 * 3) + 2 * 2 * voxels
+    held = 2 * 10 * 8 + 4 * 6 * 8 - 2 * 4 * 8 + 2 * 6 * 8  # as above
+    assert ledger.peak("ram") == held * 3 * 4 + voxels * 2 * (2 * 2 + 1) + 6**3 * 4 * (2 + 3)
     assert values(rows) == {"liver": 1.0}
 
 
@@ -190,3 +198,42 @@ class FirstChannel(Threshold):
     def forward(self, x):
         assert x.shape[1] == 2
         return super().forward(x[:, :1])
+
+
+def test_mirrored_windows_are_scored_with_the_sides_swapped(tmp_path):
+    """A kidney is on the side on which it lies: a model that sees where knows which."""
+    raw = scan(
+        ("kidney_left", "kidney_right"), [box((0, 2), (0, 4), (0, 4)), box((6, 8), (0, 4), (0, 4))], []
+    )
+    raw.image[raw.label > 0] = 200
+    hospitals, space = stream({"name": "h", "test": [8]}).hospitals, LabelSpace(raw.organs)
+    space.see(raw.organs)
+    found = Scorer(
+        EvaluationOptions([Dice()], roi=SHAPE, mirror=[0, 1]),
+        spacing=None,
+        label_space=space,
+        native=lambda hospital, case: raw,
+        identity=Identity(tmp_path),
+        ledger=Ledger(),
+        device=torch.device("cpu"),
+    )
+    model = Sided()
+    assert values(found.score(model, 1, hospitals)) == {"kidney_left": 1.0, "kidney_right": 1.0}
+    assert model.passes == 4
+    space.channels = ["kidney_left"]
+    with pytest.raises(LifelongCTError, match="kidney_right, has no channel"):
+        found.score(model, 1, hospitals)
+
+
+class Sided(nn.Module):
+    """Bright voxels are the left kidney in the lower half of the first axis, the right one above it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.passes = 0
+
+    def forward(self, x):
+        self.passes += 1
+        bright, right = x > 100, torch.arange(x.shape[2])[:, None, None] >= x.shape[2] / 2
+        return torch.cat([~bright, bright & ~right, bright & right], 1) * self.weight
