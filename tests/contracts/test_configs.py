@@ -18,7 +18,12 @@ CHOICES = [
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_composes(group, choice):
-    config = compose.plain(compose.compose(compose.Request([f"{group}={choice}"])))
+    try:
+        config = compose.plain(compose.compose(compose.Request([f"{group}={choice}"])))
+    except LifelongCTError as error:
+        if "is not installed" in error.what:  # an extra; tests/cli/test_launchers.py has what stands for them
+            pytest.skip(error.fix)
+        raise
     assert config["stream"]["hospitals"]
 
 
