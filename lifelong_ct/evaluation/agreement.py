@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy import stats
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.evaluation.resampling import patient_of
 
 FEWEST = 3
 """Fewer patients than this have a spread that means nothing."""
@@ -45,7 +46,7 @@ class Agreement:
 def agreement(
     predicted: Sequence[float],
     reference: Sequence[float],
-    patients: Sequence[str] | None = None,
+    patients: Sequence[Hashable] | None = None,
     confidence: float = 0.95,
 ) -> Agreement:
     """Bland–Altman limits (Lancet 1986; 327:307-310) and Lin's concordance (Biometrics 1989; 45:255-268).
@@ -104,7 +105,7 @@ def volume_agreement(
     found: dict[str, Agreement] = {}
     for organ in matrix.organs:
         rows = [
-            (volume, truth, f"{name}/{matrix.about(name, case)[0] or case}")
+            (volume, truth, patient_of(matrix, name, case))
             for name in hospitals
             for truths in [matrix.cases(after, name, organ, "reference_ml")]
             for case, volume in matrix.cases(after, name, organ, "volume_ml").items()

@@ -67,8 +67,11 @@ def _linear(
     offset: npt.NDArray[np.float64],
     shape: Sequence[int],
 ) -> npt.NDArray[np.int16]:
-    out = np.empty(tuple(shape), np.int16)
-    ndimage.affine_transform(image, index, offset, out.shape, out, 1, "constant", PAD_HU, prefilter=False)
+    given = {"matrix": index, "offset": offset, "output_shape": tuple(shape), "prefilter": False}
+    out = ndimage.affine_transform(image, output=np.int16, order=1, mode="nearest", **given)
+    seen = np.broadcast_to(np.True_, image.shape)  # the outer half of the border's voxels belongs to the scan
+    inside = ndimage.affine_transform(seen, output=bool, order=0, mode="grid-constant", cval=0, **given)
+    out[~inside] = PAD_HU
     return out
 
 

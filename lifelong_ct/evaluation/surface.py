@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from lifelong_ct.evaluation.surfels import areas, neighbour_codes, on_surface
 from lifelong_ct.evaluation.tolerances import OTHERS, tolerances
 
 Mask = npt.NDArray[np.bool_]
+DEFINITIONS = ("deepmind", "monai")
 _TORCH_SORTS = 1 << 24
 """Numbers of which `torch.quantile` takes a quantile."""
 
@@ -54,11 +55,11 @@ class Surface:
     def __init__(
         self, tolerance: float | Mapping[str, float] | None = None, definition: str = "deepmind"
     ) -> None:
-        if definition not in _DEFINITIONS:
+        if definition not in DEFINITIONS:
             raise LifelongCTError(
                 f"no definition of a surface is called {definition!r}",
                 "evaluation.metrics definition",
-                f"write {' or '.join(_DEFINITIONS)}",
+                f"write {' or '.join(DEFINITIONS)}",
             )
         self.definition = definition
         self._tolerances = tolerances(tolerance)
@@ -82,10 +83,10 @@ class Surface:
             return {**dict.fromkeys(self.names), "nsd": 0.0 if either else None}
         d, h, w = (float(mm) for mm in spacing)
         masks, grid = (prediction[box], reference[box]), (d, h, w)
-        there, back = _by_area(*masks, grid)
+        there, back = _by_area(*masks, grid, self.tolerance)
         nsd = (there.within(self.tolerance) + back.within(self.tolerance)) / (there.area + back.area)
-        if self.definition != "deepmind":
-            there, back = _DEFINITIONS[self.definition](*masks, grid)
+        if self.definition == "monai":
+            there, back = _by_voxel(*masks, grid)
         return {
             "nsd": float(nsd),
             "hd95": max(there.hd95(), back.hd95()),
@@ -135,7 +136,9 @@ class _Distances:
         return float(self.mm[order[at]])
 
 
-def _by_area(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[_Distances, _Distances]:
+def _by_area(
+    prediction: Mask, reference: Mask, spacing: Spacing, tolerance: float
+) -> tuple[_Distances, _Distances]:
     """DeepMind's: between the points where voxels of both kinds meet."""
     sides = []
     for mask in (prediction, reference):
@@ -145,8 +148,8 @@ def _by_area(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[_Dist
         sides.append((surface, places, areas(spacing)[codes.reshape(-1)[places]]))
     (one, there, area), (two, back, other_area) = sides
     return (
-        _Distances(distances(there, two, spacing), area),
-        _Distances(distances(back, one, spacing), other_area),
+        _Distances(distances(there, two, spacing, tolerance), area),
+        _Distances(distances(back, one, spacing, tolerance), other_area),
     )
 
 
@@ -177,9 +180,3 @@ def _box(prediction: Mask, reference: Mask) -> tuple[slice, ...] | None:
     if one is None or two is None:
         return None
     return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, two))
-
-
-_DEFINITIONS: dict[str, Callable[[Mask, Mask, Spacing], tuple[_Distances, _Distances]]] = {
-    "deepmind": _by_area,
-    "monai": _by_voxel,
-}

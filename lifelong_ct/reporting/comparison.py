@@ -216,11 +216,15 @@ def _key(run: Run) -> str:
 
 
 def _labels(firsts: Sequence[Run]) -> list[str]:
-    """Strategy names, with the keys in which configurations of the same strategy differ."""
+    """Strategy names, with the keys in which configurations of the same strategy differ; each of them once."""
     by_strategy: dict[str, list[Run]] = defaultdict(list)
     for run in firsts:
         by_strategy[str(run.info.get("strategy"))].append(run)
-    return [_label(run, by_strategy[str(run.info.get("strategy"))]) for run in firsts]
+    labels = [_label(run, by_strategy[str(run.info.get("strategy"))]) for run in firsts]
+    return [
+        f"{label} #{labels[: i + 1].count(label)}" if label in labels[:i] else label
+        for i, label in enumerate(labels)
+    ]
 
 
 def _label(run: Run, siblings: Sequence[Run]) -> str:

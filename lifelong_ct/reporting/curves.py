@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.evaluation.resampling import patient_of
 from lifelong_ct.evaluation.statistics import bootstrap_interval
 from lifelong_ct.reporting.style import FAINT, PALETTE, panels
 
@@ -75,8 +76,8 @@ def _band(
     points = []
     for i in after:
         cases = matrix.cases(int(i), hospital, metric=metric)
-        patients = [matrix.about(hospital, case)[0] or case for case in cases]
-        found = bootstrap_interval(list(cases.values()), patients, resamples=RESAMPLES)
+        people = [patient_of(matrix, hospital, case)[1] for case in cases]
+        found = bootstrap_interval(list(cases.values()), people, resamples=RESAMPLES)
         if found.mean is not None and found.low is not None and found.high is not None:
             points.append((i, values[i] + found.low - found.mean, values[i] + found.high - found.mean))
     if points:

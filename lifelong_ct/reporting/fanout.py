@@ -81,17 +81,15 @@ class Reporters:
             return None
         try:
             result = call(*args, **data)
+            told = _told(reporter)
         except Exception as error:
             if getattr(reporter, "essential", False):
                 raise
             self._switch_off(reporter, doing, error)
             return None
-        self._pass_on(reporter)
-        return result
-
-    def _pass_on(self, reporter: Reporter) -> None:
-        for text in getattr(reporter, "told", tuple)():
+        for text in told:
             self._tell(text)
+        return result
 
     def _switch_off(self, reporter: Reporter, doing: str, error: Exception) -> None:
         self._active.remove(reporter)
@@ -99,13 +97,18 @@ class Reporters:
         self._off[name], self.unsent[name] = reporter, Counter()
         with suppress(Exception):  # it has failed already; what it holds shall not stay open
             reporter.close("failed")
+        told: list[str] = []
         with suppress(Exception):
             self.unsent[name] += Counter(getattr(reporter, "lost", dict)())
+            told = _told(reporter)
         if doing not in METHODS and doing in getattr(reporter, "hears", (doing,)):
             self.unsent[name][doing] += 1
         self.failures[name] = self._redact(f"{type(error).__name__}: {error}")
-        self._tell(f"{name} failed at {doing} and is switched off, the run goes on: {self.failures[name]}")
-        self._pass_on(reporter)
+        for text in (
+            f"{name} failed at {doing} and is switched off, the run goes on: {self.failures[name]}",
+            *told,
+        ):
+            self._tell(text)
         if doing == "close":
             self._count(name)
 
@@ -113,3 +116,7 @@ class Reporters:
         if self.unsent[name]:
             counted = ", ".join(f"{n} × {kind}" for kind, n in sorted(self.unsent[name].items()))
             self._tell(f"{name} was not sent {counted}; all of it stands in the run folder")
+
+
+def _told(reporter: Reporter) -> list[str]:
+    return list(getattr(reporter, "told", tuple)())

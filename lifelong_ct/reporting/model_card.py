@@ -10,6 +10,7 @@ from lifelong_ct.evaluation.acceptance import Judgement
 from lifelong_ct.evaluation.acceptance_cell import Cell
 from lifelong_ct.evaluation.acceptance_rules import Rules
 from lifelong_ct.evaluation.noninferiority import ASSUMPTION, unseen_failures
+from lifelong_ct.evaluation.resampling import patient_of
 from lifelong_ct.evaluation.statistics import bootstrap_interval
 from lifelong_ct.reporting.acceptance_record import Scored
 from lifelong_ct.reporting.contenders import FEWEST
@@ -88,7 +89,7 @@ def _kinds(new: Scored) -> str:
 def _score(new: Scored, cell: Cell) -> str:
     """Of all patients that the new model is scored on, the old one's or not."""
     cases = new.matrix.cases(new.matrix.last, cell.hospital, cell.organ, cell.metric)
-    people = [new.matrix.about(cell.hospital, case)[0] or case for case in cases]
+    people = [patient_of(new.matrix, cell.hospital, case)[1] for case in cases]
     found = bootstrap_interval(list(cases.values()), people, resamples=2000)
     if found.patients < FEWEST:
         return f"{number(found.mean)} ({plural(found.patients, 'patient')}: no interval)"

@@ -18,14 +18,13 @@ from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting import wandb_artifacts, wandb_service
 from lifelong_ct.reporting.bounded import within
 from lifelong_ct.reporting.figures import matrix_heatmap
+from lifelong_ct.reporting.overlays import OVERLAYS
 from lifelong_ct.reporting.run_folder import redacted
 from lifelong_ct.reporting.scalars import scalars
 from lifelong_ct.reporting.style import png
 from lifelong_ct.reporting.wandb_file import keys
 
 TABLE = ("after", "hospital", "organ", "metric", "mean", "n")
-OVERLAYS = "overlays"
-"""Folder of the run with pictures of single cases."""
 SIGNS = {"step": "train/loss", "evaluated": "cl/after", "run_ended": "summary/status"}
 """Event → the key by which W&B's file shows that it holds it."""
 LONGER = {"run_started": 3, "run_ended": 5, "close": 5}

@@ -53,6 +53,12 @@ def test_a_run_that_was_stopped():
     assert stability(ResultMatrix(), TASKS) == {"min_acc": None, "wc_acc": None, "worst_forgetting": None}
 
 
+def test_joint_training_has_learnt_nothing_before_its_end():
+    """The last row alone, and scores within: what is low there was not learnt yet."""
+    joint = ResultMatrix([row(3, h, v, step) for step, v in ((10, 0.1), (None, 0.8)) for h in "abc"])
+    assert stability(joint, TASKS) == {"min_acc": None, "wc_acc": None, "worst_forgetting": None}
+
+
 @pytest.mark.parametrize(
     ("line", "fall"), [([0.5, 0.9, 0.4, 0.6], 0.5), ([0.9, 0.5, 0.8, 0.2], 0.7), ([0.1, 0.2, 0.4], -0.1)]
 )

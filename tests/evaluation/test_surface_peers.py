@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from lifelong_ct.evaluation import surfels
 from lifelong_ct.evaluation.cases import score_case
+from lifelong_ct.evaluation.nearest import undecided
 from lifelong_ct.evaluation.surface import Surface
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -79,6 +80,23 @@ def test_drawn_shapes(seed: int) -> None:
             monai(*given, drawn.tolerance)["nsd"], abs=1e-4
         )
     assert found == pytest.approx(theirs, abs=1e-4, rel=0)
+
+
+@pytest.mark.parametrize("mm", [0.6, 0.95, 1.2])
+def test_where_rounding_decides_what_is_within_it_decides_alike(mm: float) -> None:
+    """(3, 0, 0) and (2, 2, 1) are as long as the tolerance, one of them but for the last bit."""
+    spacing, tolerance = (mm, mm, mm), 3 * mm
+    assert undecided(tolerance, spacing)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        one = shapes.blob(rng, (22, 22, 22), 0.25)
+        given = (np.roll(one | shapes.blob(rng, one.shape, 0.1), 3, int(rng.integers(3))), one, spacing)
+        assert Surface(tolerance)(*given) == pytest.approx(deepmind(*given, tolerance), abs=1e-9, rel=0)
+
+
+@pytest.mark.parametrize(("limit", "mm"), [(3.0, 1.0), (2.5, 1.0), (0.0, 0.7), (2.4, 0.8)])
+def test_elsewhere_nothing_is_left_to_it(limit: float, mm: float) -> None:
+    assert not undecided(limit, (mm, mm, mm))
 
 
 def test_every_kind_is_drawn() -> None:

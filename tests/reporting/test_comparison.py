@@ -62,6 +62,19 @@ def test_other_settings_are_another_row(tmp_path: Path, made_up) -> None:
     ]
 
 
+def test_labels_are_unique_where_the_keys_that_differ_are_many(tmp_path: Path, made_up) -> None:
+    runs = [
+        folder(tmp_path, made_up, "x", 0, {"model": {**dict.fromkeys("abcd", i // 2), "e": i}})
+        for i in range(3)
+    ]
+    labels = {row.label for row in comparison(runs)}
+    assert labels == {
+        "x (model.a=0, model.b=0, model.c=0, model.d=0)",
+        "x (model.a=0, model.b=0, model.c=0, model.d=0) #2",
+        "x (model.a=1, model.b=1, model.c=1, model.d=1)",
+    }
+
+
 def test_a_part_that_takes_over_the_seed_is_no_other_method(tmp_path: Path, made_up) -> None:
     runs = [
         folder(tmp_path, made_up, "x", s, {"strategy": {"name": "x", "plugins": {"seed": s}}}) for s in (0, 1)

@@ -153,3 +153,15 @@ def test_what_a_reporter_has_to_tell_is_told_once() -> None:
     reporters.event("step")
     reporters.event("note", text="else")
     assert notes(recorder).count("try again") == 1
+
+
+def test_one_that_cannot_even_tell_stops_nothing() -> None:
+    class Mute(Recorder):
+        def told(self) -> list[str]:
+            raise OSError("mute")
+
+    recorder = Recorder()
+    reporters = Reporters([Mute(), recorder])
+    reporters.event("step")
+    assert reporters.failures == {"Mute": "OSError: mute"}
+    assert [name for name, _ in recorder.heard] == ["note", "step"]

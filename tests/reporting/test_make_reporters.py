@@ -50,7 +50,8 @@ def test_any_class_with_a_target_is_a_reporter(tmp_path: Path) -> None:
     del chosen["defaults"]
     redact = Redactor()
     made = make_reporters({**config, **chosen}, tmp_path, redact, None, build)
-    assert [type(r).__name__ for r in made._active] == ["RunFolder", "HtmlReport", "TensorBoard", "Console"]
+    names = [type(reporter).__name__ for reporter in made._active]
+    assert names == ["RunFolder", "Overlays", "HtmlReport", "TensorBoard", "Console"]
     (board,) = (reporter for reporter in made._active if type(reporter).__name__ == "TensorBoard")
     assert board.redact is redact  # not a copy: it learns names after this
     assert (board.flush_seconds, board.queue) == (30, 100)

@@ -4,8 +4,11 @@ from pathlib import Path
 import pytest
 from hospitals import stream
 
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.types import Case, EvaluationRow
+from lifelong_ct.evaluation.dice import Dice
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.training.options import EvaluationOptions
 from lifelong_ct.training.panel import Panel, chosen
 
 NAMES = [f"h{i}" for i in range(1, 9)]
@@ -80,3 +83,11 @@ def test_within_an_experience_the_hospitals_learnt_so_far() -> None:
     made = stream(*({"name": name, "test": [16] * 3} for name in NAMES[:3]), unseen=[{"name": "u"}])
     panel = Panel(made, cases=1)
     assert [(h.name, len(h.test)) for h in panel.within(2)] == [("h1", 1), ("h2", 1)]
+
+
+@pytest.mark.parametrize("key", ["panel", "panel_hospitals", "within"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "4"])
+def test_what_is_no_number_of_cases_hospitals_or_steps_is_told(key: str, value: object) -> None:
+    with pytest.raises(LifelongCTError, match=f"{key}=") as error:
+        EvaluationOptions([Dice()], roi=(8, 8, 8), **{key: value})
+    assert error.value.where == f"evaluation.{key}"
