@@ -103,11 +103,7 @@ def write_hospital(root: Path, manifest: dict[str, Any]) -> None:
     (root / "manifest.json").write_text(json.dumps({**manifest, "cases": [row, test]}))
 
 
-SLOW = [pytest.param(c, marks=pytest.mark.slow) if "launcher=" in c else c for c in COMMANDS]
-"""Processes of their own load torch, each."""
-
-
-@pytest.mark.parametrize("command", SLOW)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_command(command: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("WANDB_MODE", "offline")
