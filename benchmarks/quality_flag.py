@@ -1,6 +1,6 @@
 """Does the certainty of a prediction tell which scans went wrong? On drawn scans of hospitals that were never trained on.
 
-python -m benchmarks.quality_flag [--trained harbour,trauma_centre] [--steps 300] [--test 8] [--csv found.csv] [overrides]
+python -m benchmarks.quality_flag [--trained harbour,trauma_centre] [--steps 1500] [--test 8] [--csv found.csv] [overrides]
 
 For each hospital of `--trained` a network learns from its patients alone, and predicts the test patients of all the others.
 A scan has gone wrong where the mean Dice of its annotated organs is below 0.7. Printed is how well a signal ranks such scans
@@ -58,7 +58,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--trained", default="harbour,trauma_centre")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--test", type=int, default=8, help="patients per hospital")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("overrides", nargs="*")
@@ -97,7 +97,9 @@ class Study:
         model = self._fitted([own.layout.load(case) for case in own.train], steps)
         found = []
         for hospital in hospitals.values():
-            for case in hospital.test if hospital is not own else ():
+            if hospital is own:
+                continue
+            for case in hospital.test:
                 sure, raw = Certainty(), hospital.layout.load(case)
                 labels = predict_labels(model, raw.image[None], self.stream.patch, certainty=sure)
                 dice = self._dice(labels, raw)
@@ -128,9 +130,11 @@ class Study:
         return model.eval()
 
     def _patch(self, cases: list[RawCase], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Somewhere in a case, noise and brightness changed."""
+        """Around a voxel of some organ of a case; noise and brightness changed."""
         case: Any = cases[int(rng.integers(len(cases)))]
-        at = [int(rng.integers(0, n - p + 1)) for n, p in zip(case.shape, self.stream.patch)]
+        where = np.argwhere(case.label == rng.integers(1, 1 + len(case.organs)))
+        centre = where[rng.integers(len(where))] if len(where) else np.array(case.shape) // 2
+        at = [int(np.clip(c - p // 2, 0, n - p)) for c, n, p in zip(centre, case.shape, self.stream.patch)]
         box = tuple(slice(a, a + p) for a, p in zip(at, self.stream.patch))
         x = case.image[box] + rng.normal(0, rng.uniform(0, 15), self.stream.patch) + rng.uniform(-10, 10)
         codes = self.space.encode_lut(case.organs)[case.label[box]]
