@@ -34,4 +34,12 @@ def services(pid: int) -> list[int]:
         for thread in Path(f"/proc/{pid}/task").iterdir()
         for child in (thread / "children").read_text().split()
     ]
-    return [int(child) for child in children if "wandb" in Path(f"/proc/{child}/comm").read_text()]
+    return [int(child) for child in children if " (wandb" in (stat := _stat(child)) and ") Z " not in stat]
+
+
+def _stat(pid: str) -> str:
+    """Number, name and state of a process; nothing of one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""

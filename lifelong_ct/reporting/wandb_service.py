@@ -83,10 +83,8 @@ def end(wandb: Any) -> None:
     process = _process(wandb)
     try:
         within(ENDING, wandb.teardown)
-    except TimeoutError:
+    except Exception:  # it hangs, or is gone already and shall leave nothing behind
         _kill(process)
-    except Exception:
-        logging.getLogger(__name__).debug("the service of W&B was gone already", exc_info=True)
 
 
 def kill(wandb: Any) -> None:

@@ -33,12 +33,16 @@ def logged(folder: Path, text: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(("how", "timeout"), [(signal.SIGKILL, 120), (signal.SIGSTOP, 20)])
 def test_the_run_ends_its_files_are_whole_and_it_says_what_was_not_sent(
-    how: signal.Signals, tmp_path: Path
+    how: signal.Signals, timeout: int, tmp_path: Path
 ) -> None:
     # a service that was stopped is waited for at the end, five times `timeout`
-    wandb = ["reporter.wandb.enabled=true", "reporter.wandb.mode=offline", "reporter.wandb.timeout=10"]
+    wandb = [
+        "reporter.wandb.enabled=true",
+        "reporter.wandb.mode=offline",
+        f"reporter.wandb.timeout={timeout}",
+    ]
     command = [sys.executable, "-c", CODE, *TINY, *places(tmp_path), f"stream.steps={STEPS}", *wandb]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         wait_for(lambda: logged(tmp_path, "experience 1 of 2 ended"), process)
