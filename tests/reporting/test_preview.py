@@ -27,7 +27,9 @@ def test_the_planes_with_most_labels_are_shown() -> None:
         below, above = place.get_ylim()
         assert below < above
     (legend,) = figure.legends
-    texts = [text.get_text() for text in legend.get_texts()] + [place.get_title() for place in figure.axes]
+    texts = [text.get_text() for text in legend.get_texts()] + [
+        place.get_title("left") for place in figure.axes
+    ]
     assert texts == ["liver", "spleen", "axial", "coronal", "sagittal"]
 
 
