@@ -1,11 +1,11 @@
-# make demo | make test | make test-slow | make test-gpu | make lint
+# make demo | make test | make test-slow | make test-gpu | make lint | make docs
 # PYTHON=python3.11 chooses the interpreter; TORCH_INDEX=https://… chooses another wheel index for torch.
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.14.1 torchvision==0.29.1
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow test-gpu lint clean
+.PHONY: demo test test-slow test-gpu lint docs clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml
@@ -37,5 +37,9 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.installed
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
+	@echo "docs/_build/index.html"
+
 clean:
-	rm -rf $(VENV) runs state store
+	rm -rf $(VENV) runs state store docs/_build

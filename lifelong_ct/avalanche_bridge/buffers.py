@@ -54,6 +54,9 @@ class CopyingPlugin(StockPlugin):
     def lost_on_resume(self) -> list[str]:
         return []
 
+    def replayed(self) -> int | None:
+        return None
+
 
 class StockAGEM(CopyingPlugin):
     """A-GEM (Chaudhry et al., ICLR 2019) of Avalanche with its memory copied out of the datasets.
@@ -128,6 +131,7 @@ class StockReplay(CopyingPlugin):
                 "leave them out; trainer.batch_size is the number of new patches",
             )
         self._order: list[int] = []
+        self._mixed = 0
         self.before_forward = self._mix
 
     def _before_experience(self, strategy: Any, **kwargs: Any) -> None:
@@ -154,6 +158,7 @@ class StockReplay(CopyingPlugin):
         while len(self._order) < count:
             self._order += torch.randperm(len(buffer)).tolist()
         chosen, self._order = self._order[:count], self._order[count:]
+        self._mixed += count
         x, y = strategy.mbatch[:2]
         strategy.mbatch[:2] = behind(x, y, items(buffer, chosen))
 
@@ -185,6 +190,9 @@ class StockReplay(CopyingPlugin):
 
     def held_bytes(self) -> dict[str, int]:
         return self._held(group.buffer for group in self.plugin.storage_policy.buffer_groups.values())
+
+    def replayed(self) -> int:
+        return self._mixed
 
     def _count(self) -> int:
         return sum(len(group.buffer) for group in self.plugin.storage_policy.buffer_groups.values())

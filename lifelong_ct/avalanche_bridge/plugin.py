@@ -153,6 +153,10 @@ class StrategyPlugin(SupervisedPlugin):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`; called after `bind`."""
 
+    def replayed(self) -> int | None:
+        """Stored samples that it has trained on since it was made; None where it does not count them."""
+        return getattr(getattr(self, "memory", None), "drawn", 0)
+
     def held_bytes(self) -> dict[str, int]:
         """Kind of the ledger → bytes held now, each byte under one kind only: their sum is what the method costs."""
         return {}

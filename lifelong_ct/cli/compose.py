@@ -23,6 +23,15 @@ from omegaconf.errors import OmegaConfBaseException
 from lifelong_ct.cli.conf import own_folder, plugin_folders
 from lifelong_ct.core.errors import LifelongCTError
 
+EXTRAS = {
+    "hydra/launcher/joblib": "joblib",
+    "hydra/launcher/submitit_slurm": "slurm",
+    "hydra/launcher/submitit_local": "slurm",
+    "hydra/launcher/ray": "ray",
+    "hydra/sweeper/optuna": "optuna",
+}
+"""What our configurations take from plug-ins of Hydra's → the extra of `pyproject.toml` that brings it."""
+
 
 @dataclass
 class Request:
@@ -116,10 +125,19 @@ def is_sweep(request: Request) -> bool:
 
 
 def sweep(request: Request, job: Callable[[DictConfig], Any]) -> list[Any]:
-    """Runs `job` for every combination, through the configured launcher; what each returned."""
+    """Runs `job` for every combination, through the configured launcher; what each returned, nothing where the sweeper
+    keeps that to itself (Optuna's does)."""
     with hydra(request) as engine:
         batches = engine.multirun("config", job, request.overrides, with_log_configuration=False)
-    return [done.return_value for batch in batches for done in batch]
+    return [done.return_value for batch in batches or () for done in batch]
+
+
+def swept(request: Request) -> DictConfig:
+    """What the jobs of a sweep have in common, where nothing is multiplied."""
+    with hydra(request) as engine:
+        config = engine.compose_config("config", request.overrides, RunMode.MULTIRUN, False)
+    _drop_hydra(config)
+    return config
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -141,6 +159,11 @@ def _drop_hydra(config: DictConfig) -> None:
 
 def _missing(error: MissingConfigException) -> LifelongCTError:
     asked = str(error.missing_cfg_file or "")
+    if asked in EXTRAS:
+        extra = EXTRAS[asked]
+        return LifelongCTError(
+            f"{asked} is not installed", "launcher, sweep", f'pip install "lifelong-ct[{extra}]" brings it'
+        )
     group, _, choice = asked.rpartition("/")
     there = list(error.options or [])
     if not there:

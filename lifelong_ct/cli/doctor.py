@@ -2,68 +2,69 @@
 
 from __future__ import annotations
 
-import importlib
-import shutil
-import sys
-from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from lifelong_ct.cli.conf import plugin_folders
-from lifelong_ct.core.units import format_bytes
-
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "avalanche-lib",
-    "monai",
-    "hydra-core",
-    "wandb",
-    "numpy",
-    "blosc2",
-    "nibabel",
-    "pydicom",
-    "trimesh",
+from lifelong_ct.cli import compose
+from lifelong_ct.cli.conf import own_folder, plugin_folders, plugin_packages
+from lifelong_ct.cli.health import (
+    Finding,
+    folders,
+    host,
+    packages,
+    python,
+    torch_and_cards,
+    version_of,
+    wandb,
 )
-ROOM = 10 << 30
-"""Free bytes below which a first real hospital may not fit."""
 
 
 def main(args: Sequence[str]) -> int:
-    """Prints the table; 0 where nothing is missing, 2 otherwise."""
-    rows = list(_rows())
-    table = Table("", "what", "found", "to do")
-    for good, what, found, fix in rows:
-        table.add_row("[green]ok[/]" if good else "[red]no[/]", what, found, "" if good else fix)
-    Console().print(table)
-    return 0 if all(good for good, *_ in rows) else 2
+    """`[overrides] [--json]`: prints what is found; 0 where nothing is missing, 2 otherwise."""
+    rest = [arg for arg in args if arg != "--json"]
+    request = compose.parse(rest)
+    values = compose.plain(compose.compose(request))
+    found = [
+        python(),
+        *packages(),
+        *torch_and_cards(),
+        *host(values["memory"]),
+        *folders(values["paths"], values["memory"]),
+        wandb((values["reporter"] or {}).get("wandb") or {}),
+        *_plugins(),
+        _configuration(values),
+    ]
+    good = all(finding.good for finding in found)
+    if "--json" in args:
+        print(json.dumps({"schema": 1, "ok": good, "found": [f._asdict() for f in found]}, indent=1))
+    else:
+        _print(found)
+    return 0 if good else 2
 
 
-def _rows() -> Iterator[tuple[bool, str, str, str]]:
-    here = sys.version_info
-    yield here >= (3, 10), "Python", f"{here.major}.{here.minor}.{here.micro}", "install Python 3.10 or newer"
-    for package in PACKAGES:
-        try:
-            yield True, package, version(package), ""
-        except PackageNotFoundError:
-            yield False, package, "–", f"pip install {package}"
-    try:
-        torch = importlib.import_module("torch")
-        importlib.import_module("torchvision")
-        yield True, "torch and torchvision agree", "yes", ""
-    except (ImportError, RuntimeError, OSError) as error:
-        yield False, "torch and torchvision agree", str(error)[:80], "install the pair of the README"
-        return
-    yield True, "CPU", f"{torch.get_num_threads()} threads", ""
-    for i in range(torch.cuda.device_count()):
-        card = torch.cuda.get_device_properties(i)
-        yield True, f"GPU {i}", f"{card.name}, {format_bytes(card.total_memory)}", ""
-    if not torch.cuda.is_available():
-        yield True, "GPU", "none: everything runs on the CPU", ""
-    free = shutil.disk_usage(Path.cwd()).free
-    yield free >= ROOM, "free disk here", format_bytes(free), "free some, or set paths.store elsewhere"
+def _print(found: Sequence[Finding]) -> None:
+    table = Table("", "what", "found", "next", box=None)
+    for finding in found:
+        table.add_row("[green]ok[/]" if finding.good else "[red]no[/]", *map(str, finding[1:]))
+    console = Console()
+    console.print(table)
+    wrong = sum(not finding.good for finding in found)
+    console.print(f"\n{wrong} to mend" if wrong else "\nnothing is missing")
+
+
+def _plugins() -> Iterator[Finding]:
+    packages = plugin_packages()
     for name, folder in plugin_folders().items():
-        yield True, f"plug-in {name}", str(folder.parent.name), ""
+        count = sum(1 for _ in folder.glob("*/*.yaml"))
+        version = version_of(packages[name].split(".")[0].replace("_", "-"))
+        yield Finding(True, f"plug-in {name}", f"{version or packages[name]}, {count} configurations", "")
+
+
+def _configuration(values: Mapping[str, Any]) -> Finding:
+    where = "of the package" if own_folder().parent.name == "lifelong_ct" else "of the checkout"
+    chosen = ", ".join(f"{group}={(values[group] or {}).get('name')}" for group in ("stream", "strategy"))
+    return Finding(True, "configuration", f"conf/ {where}: {chosen}", "lifelong-ct --cfg shows all of it")

@@ -14,7 +14,7 @@ VERBS = {
     "evaluate": "score a run's model on the hospitals of a stream",
     "predict": "NIfTI in, segmentation and organ volumes out",
     "compare": "is a new model no worse than an old one, per hospital and organ?",
-    "report": "rebuild figures, pages and tables from run folders",
+    "report": "rebuild figures, pages and tables from run folders; --check computes their numbers again",
     "doctor": "what this machine can do, and what is missing",
 }
 EXAMPLES = """\

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from lifelong_ct.core.errors import LifelongCTError, Refused
 from lifelong_ct.core.identity import Redactor
 
-PATH_ARGUMENTS = ("from", "in", "out", "old", "new", "verify.json")
+PATH_ARGUMENTS = ("from", "in", "out", "old", "new", "accept", "verify.json")
 """Arguments of verbs that name files."""
+PATH_FLAGS = ("--config-dir", "--accept", "--out")
 REAL_NAMES = "; `lifelong-ct verify` shows real names"
 _WHERE = "where: "
 
@@ -63,8 +64,8 @@ def _paths_of(args: Sequence[str]) -> Redactor:
     before = ""
     for arg in args:
         key, equals, value = arg.partition("=")
-        if before == "--config-dir":
-            redact.hide_root(arg, "config-dir")
+        if before in PATH_FLAGS:
+            redact.hide_root(arg, before.lstrip("-"))
         elif equals and (_names_a_path(key) or value.strip("'\"").startswith(("/", ".", "~"))):
             for path in (value, *value.split(",")):  # of a sweep
                 redact.hide_root(path, key)
@@ -76,4 +77,4 @@ def _paths_of(args: Sequence[str]) -> Redactor:
 
 
 def _names_a_path(key: str) -> bool:
-    return key in PATH_ARGUMENTS or key.lstrip("+~").startswith("paths.")
+    return key.lstrip("-") in PATH_ARGUMENTS or key.lstrip("+~").startswith("paths.")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,11 +68,13 @@ def train(config: DictConfig, command: list[str]) -> dict[str, Any]:
 
 
 def _train(blueprint: Blueprint) -> dict[str, Any]:
+    from lifelong_ct.cli.instantiate import build
     from lifelong_ct.reporting.build import make_reporters
     from lifelong_ct.training.run import Run
 
+    values = blueprint.values
     reporters = make_reporters(
-        blueprint.values["reporter"], blueprint.folder, blueprint.redact, blueprint.values.get("group")
+        values["reporter"], blueprint.folder, blueprint.redact, values.get("group"), build
     )
     try:
         options = blueprint.options()
@@ -100,18 +103,63 @@ def _failure(blueprint: Blueprint, error: Exception, status: str) -> dict[str, A
     return {"status": status, "results": results, "matrix": None, "error": text}
 
 
-def _sweep(request: compose.Request) -> int:
-    from lifelong_ct.reporting.sweep import write_report
+@dataclass(frozen=True)
+class Outcome:
+    """How a job of a sweep ended, picklable: it may come from another process.
 
-    outcomes = compose.sweep(request, partial(_job, group=group_of(request.overrides)))
-    for folder in sorted({outcome["runs"] for outcome in outcomes}):
-        if not Path(folder).is_dir():  # its jobs have said why
-            continue
-        print(f"\ncomparison: {shown_path(write_report(Path(folder)), sys.stdout.isatty())}")
-    failed = [outcome["name"] for outcome in outcomes if outcome["status"] == "failed"]
+    Attributes:
+        name: of the run, or what was asked where there is none.
+        status: as in `results.json`.
+        runs: its `paths.runs`.
+        acc: mean score at the end; None where there is none.
+    """
+
+    name: str
+    status: str
+    runs: str
+    acc: float | None = None
+
+    def __float__(self) -> float:
+        """What a sweeper that searches maximises.
+
+        Raises:
+            TypeError: there is no score; the search counts the job as failed.
+        """
+        if self.acc is None:
+            raise TypeError(f"{self.name} {self.status} without a score")
+        return self.acc
+
+
+def _sweep(request: compose.Request) -> int:
+    group = compose.swept(request).group or group_of(request.overrides)
+    try:
+        outcomes = compose.sweep(request, partial(_job, group=group))
+    except Exception:  # a launcher that lost a job: what the others did is told all the same
+        _report(_of_group(request, group))
+        raise
+    outcomes = outcomes or _of_group(request, group)
+    _report(outcomes)
+    failed = [outcome.name for outcome in outcomes if outcome.status == "failed"]
     for name in failed:
         print(f"failed: {name}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _report(outcomes: Sequence[Outcome]) -> None:
+    from lifelong_ct.reporting.sweep import write_report
+
+    for folder in sorted({outcome.runs for outcome in outcomes}):
+        if Path(folder).is_dir():  # else its jobs have said why
+            print(f"\ncomparison: {shown_path(write_report(Path(folder)), sys.stdout.isatty())}")
+
+
+def _of_group(request: compose.Request, group: str) -> list[Outcome]:
+    """What the run folders say of a sweep whose jobs could not tell."""
+    from lifelong_ct.reporting.collecting import read_runs
+
+    runs = Path(compose.swept(request).paths.runs)
+    mine = [run for run in read_runs(runs) if run.info.get("group") == group] if runs.is_dir() else []
+    return [Outcome(run.path.name, run.status, str(runs)) for run in mine]
 
 
 def _shown(overrides: Sequence[str], config: DictConfig) -> str:
@@ -128,16 +176,17 @@ def group_of(overrides: Sequence[str]) -> str:
     return f"sweep-{hashlib.sha256(json.dumps(kept).encode()).hexdigest()[:8]}"
 
 
-def _job(config: DictConfig, group: str) -> dict[str, str]:
+def _job(config: DictConfig, group: str) -> Outcome:
     """One job of a sweep; its failure, or why it was refused, is told and leaves the others alone."""
     overrides = list(HydraConfig.get().overrides.task)
     if config.group is None:
         config.group = group
+    runs = str(config.paths.runs)
     try:
         results = train(config, overrides)
-        name, status = str(results["run"]["name"]), str(results["status"])
     except LifelongCTError as error:
         status = "refused" if isinstance(error, Refused) else "failed"
         print(f"{'refused' if status == 'refused' else 'error'}: {error}\n", file=sys.stderr)
-        name = _shown(overrides, config)
-    return {"name": name, "status": status, "runs": str(config.paths.runs)}
+        return Outcome(_shown(overrides, config), status, runs)
+    acc = (results.get("summary") or {}).get("acc")
+    return Outcome(str(results["run"]["name"]), str(results["status"]), runs, acc)

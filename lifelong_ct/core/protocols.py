@@ -21,7 +21,12 @@ class Stateful(Protocol):
 
 @runtime_checkable
 class Reporter(Protocol):
-    """Receives the events of a run. A reporter that raises is reported once and switched off."""
+    """Receives the events of a run. A reporter that raises is reported once and switched off.
+
+    It may have besides: `state_dict` and `load_state_dict`; `hears`, the names of the events that it keeps something of;
+    `told()`, texts since the last call that a user should know; `lost()`, number of events by name that it took and does
+    not hold, asked when it was closed after a failure.
+    """
 
     def event(self, name: str, **data: Any) -> None:
         """One event; `lifelong_ct.training.telling` documents names and fields."""

@@ -86,7 +86,11 @@ class Case:
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One score: after experience `after` (0: before any training), hospital, case, organ, metric."""
+    """One score: after experience `after` (0: before any training), hospital, case, organ, metric.
+
+    With `step` it was made within the experience, after so many of its optimizer steps. `patient` (a pseudonym) and
+    `label_kind` tell about the case, not the score: they are no part of equality, and empty where nobody knows.
+    """
 
     after: int
     hospital: str
@@ -94,3 +98,6 @@ class EvaluationRow:
     organ: str
     metric: str
     value: float | None
+    patient: str = field(default="", compare=False)
+    label_kind: str = field(default="", compare=False)
+    step: int | None = None

@@ -29,6 +29,7 @@ class Vocabulary:
         sides: organ → (left, right) of an organ whose sides a source may not tell apart.
         containers: organ → all organs that contain it, at any depth.
         anywhere: organs that may lie in any other.
+        lesions: tumours and cysts.
         airy: organs that may hold air: those that say so, what lies in them, and what they are parts of; and what is
             within another organ, since lesions may hold gas.
 
@@ -42,6 +43,7 @@ class Vocabulary:
         self.organs = tuple(entries)
         self._names = self._read_names(entries)
         self.anywhere = frozenset(o for o, e in entries.items() if e.get("anywhere"))
+        self.lesions = frozenset(o for o, e in entries.items() if e.get("lesion"))
         self.sides: dict[str, tuple[str, str]] = {}
         self.parts: dict[str, tuple[str, ...]] = {}
         self.mirror: dict[str, str] = {}

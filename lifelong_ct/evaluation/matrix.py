@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.files import write_text
 from lifelong_ct.core.types import EvaluationRow
-from lifelong_ct.evaluation.tasks import Task, seen_after
-from lifelong_ct.evaluation.transfer import Summary, summarise
+from lifelong_ct.evaluation.cases_csv import read_rows, write_rows
+from lifelong_ct.evaluation.summary import numbers, summary_of
+from lifelong_ct.evaluation.tasks import Task
+from lifelong_ct.evaluation.transfer import Summary
 
 MEAN = "mean"
 """Organ name of the mean over organs, in results.json."""
-_KEYS = ("after", "hospital", "case", "organ")
 _Key = tuple[int, str, str, str]  # after, hospital, metric, organ
 
 
@@ -29,10 +27,18 @@ class ResultMatrix:
 
     An undefined value (None) is kept, and enters no mean. A score that is given twice is replaced, so that
     an evaluation which is repeated after a resume counts once.
+
+    Attributes:
+        within: (experience, optimizer step) → the scores that were made then, within the experience, as a matrix with
+            this one row; in the order of time.
     """
 
     def __init__(self, rows: Iterable[EvaluationRow] = ()) -> None:
         self._values: dict[_Key, dict[str, float | None]] = {}
+        self._about: dict[tuple[str, str], tuple[str, str]] = {}
+        self._step: int | None = None
+        self._scored: dict[tuple[int, str], frozenset[str]] | None = None
+        self.within: dict[tuple[int, int], ResultMatrix] = {}
         self.append(rows)
 
     def append(self, rows: Iterable[EvaluationRow]) -> None:
@@ -41,6 +47,7 @@ class ResultMatrix:
         Raises:
             LifelongCTError: a value is NaN or infinite; an undefined one is None.
         """
+        self._scored = None
         for row in rows:
             if row.value is not None and not math.isfinite(row.value):
                 raise LifelongCTError(
@@ -48,16 +55,34 @@ class ResultMatrix:
                     f"case {row.case}, {row.organ}, {row.hospital} after {row.after}",
                     "a metric returns None where it is undefined",
                 )
-            key = (row.after, row.hospital, row.metric, row.organ)
-            self._values.setdefault(key, {})[row.case] = row.value
+            if row.patient or row.label_kind:
+                self._about[row.hospital, row.case] = (row.patient, row.label_kind)
+            values = self._values if row.step is None else self._moment(row.after, row.step)._values
+            values.setdefault((row.after, row.hospital, row.metric, row.organ), {})[row.case] = row.value
+
+    def _moment(self, after: int, step: int) -> ResultMatrix:
+        if (after, step) not in self.within:
+            moment = ResultMatrix()
+            moment._step, moment._about = step, self._about
+            self.within = dict(
+                sorted([*self.within.items(), ((after, step), moment)], key=lambda item: item[0])
+            )
+        self.within[after, step]._scored = None
+        return self.within[after, step]
 
     def rows(self) -> list[EvaluationRow]:
-        """All scores, in the order of their first appearance."""
+        """All scores but those within experiences, in the order of their first appearance."""
         return [
-            EvaluationRow(after, hospital, case, organ, metric, value)
+            EvaluationRow(
+                after, hospital, case, organ, metric, value, *self.about(hospital, case), self._step
+            )
             for (after, hospital, metric, organ), cases in self._values.items()
             for case, value in cases.items()
         ]
+
+    def about(self, hospital: str, case: str) -> tuple[str, str]:
+        """Pseudonym of the patient and kind of label of a case; empty where nobody knows."""
+        return self._about.get((hospital, case), ("", ""))
 
     @property
     def hospitals(self) -> list[str]:
@@ -80,27 +105,51 @@ class ResultMatrix:
         return max((after for after, _, _, _ in self._values), default=0)
 
     def cases(
-        self, after: int, hospital: str, organ: str | None = None, metric: str = "dice"
+        self,
+        after: int,
+        hospital: str,
+        organ: str | None = None,
+        metric: str = "dice",
+        among: Collection[str] | None = None,
     ) -> dict[str, float]:
-        """Case → value where defined; the case's mean over its organs where `organ` is None."""
+        """Case → value where defined; the case's mean over its organs where `organ` is None; of the cases `among`."""
         per_case: dict[str, list[float]] = {}
         for name in self.organs if organ is None else [organ]:
             for case, value in self._values.get((after, hospital, metric, name), {}).items():
-                if value is not None:
+                if value is not None and (among is None or case in among):
                     per_case.setdefault(case, []).append(value)
         return {case: sum(values) / len(values) for case, values in per_case.items()}
 
     def value(
-        self, after: int, hospital: str, organ: str | None = None, metric: str = "dice"
+        self,
+        after: int,
+        hospital: str,
+        organ: str | None = None,
+        metric: str = "dice",
+        among: Collection[str] | None = None,
     ) -> float | None:
-        """Mean over cases of an organ; the mean over organs of those means where `organ` is None.
+        """Mean over cases of an organ, of the cases `among` where given; the mean over organs of those means where
+        `organ` is None.
 
         Returns:
             None where nothing is defined.
         """
         if organ is not None:
-            return _mean(self.cases(after, hospital, organ, metric).values())
-        return self._mean_over(after, hospital, None, metric)
+            return _mean(self.cases(after, hospital, organ, metric, among).values())
+        return self.mean_over(after, hospital, None, metric, among)
+
+    def scored(self, after: int, hospital: str) -> frozenset[str]:
+        """Cases of a hospital that were scored then, whatever came out."""
+        return self.scored_cases().get((after, hospital), frozenset())
+
+    def scored_cases(self) -> dict[tuple[int, str], frozenset[str]]:
+        """(after, hospital) → likewise."""
+        if self._scored is None:
+            found: dict[tuple[int, str], set[str]] = {}
+            for (after, hospital, _, _), values in self._values.items():
+                found.setdefault((after, hospital), set()).update(values)
+            self._scored = {key: frozenset(cases) for key, cases in found.items()}
+        return self._scored
 
     def table(
         self, metric: str = "dice", organ: str | None = None
@@ -113,10 +162,15 @@ class ResultMatrix:
         """
         hospitals = self.hospitals
         values = [[self.value(i, h, organ, metric) for h in hospitals] for i in range(self.last + 1)]
-        return _numbers(values, len(hospitals)), hospitals
+        return numbers(values, len(hospitals)), hospitals
 
     def task_value(
-        self, after: int, task: Task, seen: frozenset[str] | None = None, metric: str = "dice"
+        self,
+        after: int,
+        task: Task,
+        seen: frozenset[str] | None = None,
+        metric: str = "dice",
+        among: Mapping[str, Collection[str]] | None = None,
     ) -> float | None:
         """Score of a task: the mean over its hospitals of the mean over its organs.
 
@@ -125,12 +179,13 @@ class ResultMatrix:
             task: hospitals and organs.
             seen: organs that count; None for all of the task.
             metric: name.
+            among: hospital → the cases that count; all of hospitals that are not named.
 
         Returns:
             None where nothing is defined.
         """
-        organs = task.organs if seen is None else task.learnable(seen)
-        means = (self._mean_over(after, hospital, organs, metric) for hospital in task.hospitals)
+        organs, among = task.organs if seen is None else task.learnable(seen), among or {}
+        means = (self.mean_over(after, h, organs, metric, among.get(h)) for h in task.hospitals)
         return _mean(mean for mean in means if mean is not None)
 
     def summary(self, tasks: Sequence[Task | str], metric: str = "dice", organ: str | None = None) -> Summary:
@@ -142,28 +197,19 @@ class ResultMatrix:
             metric: one of which more is better.
             organ: the measures of this one alone; of all where None.
         """
-        whole = [task if isinstance(task, Task) else Task((task,)) for task in tasks]
-        if organ is not None:
-            whole = [task.of(organ) for task in whole]
-        seen = [seen_after(whole, after) for after in range(self.last + 1)]
-        values = [
-            [self.task_value(after, task, seen[after] if after else None, metric) for task in whole]
-            for after in range(self.last + 1)
-        ]
-        untrained = [self.task_value(0, task, seen_after(whole, j), metric) for j, task in enumerate(whole)]
-        taught = None if any(task.organs is None for task in whole) else tuple(sorted(seen[-1]))
-        final = [self._mean_over(self.last, hospital, taught, metric) for hospital in self.hospitals]
-        return summarise(
-            _numbers(values, len(whole)),
-            range(len(whole)),
-            _numbers([untrained], len(whole))[0],
-            _numbers([final], len(final))[0],
-        )
+        return summary_of(self, tasks, metric, organ)
 
-    def _mean_over(
-        self, after: int, hospital: str, organs: Sequence[str] | None, metric: str
+    def mean_over(
+        self,
+        after: int,
+        hospital: str,
+        organs: Sequence[str] | None,
+        metric: str,
+        among: Collection[str] | None = None,
     ) -> float | None:
-        means = (self.value(after, hospital, o, metric) for o in (self.organs if organs is None else organs))
+        """Mean over some organs, all where None, of the means over cases; None where nothing is defined."""
+        wanted = self.organs if organs is None else organs
+        means = (self.value(after, hospital, organ, metric, among) for organ in wanted)
         return _mean(mean for mean in means if mean is not None)
 
     def to_scores(self) -> list[dict[str, Any]]:
@@ -190,61 +236,40 @@ class ResultMatrix:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
-        fields = ("after", "hospital", "case", "organ", "metric", "value")
-        return {"fields": list(fields), "rows": [[getattr(r, f) for f in fields] for r in self.rows()]}
+        fields = ["after", "hospital", "case", "organ", "metric", "value", *(["step"] if self.within else [])]
+        return {
+            "fields": fields,
+            "rows": [[getattr(r, f) for f in fields] for r in self._every()],
+            "about": [[*case, *told] for case, told in self._about.items()],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replaces everything by a `state_dict`."""
-        self._values = {}
+        self._values, self.within = {}, {}
+        self._about = {(h, case): (patient, kind) for h, case, patient, kind in state.get("about", ())}
         self.append(EvaluationRow(**dict(zip(state["fields"], row, strict=True))) for row in state["rows"])
 
     def write_cases_csv(self, path: Path) -> None:
-        """One line per (after, hospital, case, organ), one column per metric, empty where undefined.
-
-        Numbers are written in full, so that every aggregate can be computed again from the file.
-        """
-        lines: dict[tuple[int, str, str, str], dict[str, Any]] = {}
-        for row in self.rows():
-            key = (row.after, row.hospital, row.case, row.organ)
-            line = lines.setdefault(key, dict(zip(_KEYS, key, strict=True)))
-            line[row.metric] = "" if row.value is None else repr(float(row.value))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [*_KEYS, *self.metrics], restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines.values())
-        write_text(path, text.getvalue())
+        """One line per (after, hospital, case, organ), one column per metric, empty where undefined; scores made within
+        an experience say after which `step`. Then the pseudonym of the patient and the kind of label, where they are
+        known."""
+        write_rows(path, self._every(), self.metrics)
 
     @classmethod
     def read_cases_csv(cls, path: Path) -> ResultMatrix:
-        """The matrix of a `cases.csv`; an empty field is an undefined value.
+        """The matrix of a `cases.csv`.
 
         Raises:
             LifelongCTError: missing, or not such a file.
         """
+        rows = read_rows(path)
         try:
-            with open(path, newline="", encoding="utf-8") as file:
-                return cls(row for line in csv.DictReader(file) for row in _rows_of(line))
-        except FileNotFoundError as error:
-            raise LifelongCTError("the file does not exist", str(path), "check the path") from error
-        except (KeyError, ValueError, TypeError) as error:
-            raise LifelongCTError(
-                f"not a table of cases: {error!r}", str(path), "give the cases.csv of a run folder"
-            ) from error
+            return cls(rows)
+        except LifelongCTError as error:
+            raise LifelongCTError(error.what, f"{path}, {error.where}", "mend or replace the file") from error
 
-
-def _rows_of(line: dict[str, str]) -> list[EvaluationRow]:
-    after, hospital, case, organ = (line[key] for key in _KEYS)
-    return [
-        EvaluationRow(int(after), hospital, case, organ, metric, float(value) if value else None)
-        for metric, value in line.items()
-        if metric not in _KEYS
-    ]
-
-
-def _numbers(rows: Sequence[Sequence[float | None]], width: int) -> npt.NDArray[np.float64]:
-    """float64 `[rows, width]`, NaN where there is none."""
-    numbers = [[math.nan if value is None else value for value in row] for row in rows]
-    return np.array(numbers, dtype=np.float64).reshape(len(rows), width)
+    def _every(self) -> list[EvaluationRow]:
+        return [*self.rows(), *(row for moment in self.within.values() for row in moment.rows())]
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -97,15 +97,25 @@ def paired_test(
         raise LifelongCTError(f"unknown test {method!r}", "paired test", "write permutation or wilcoxon")
     if len(differences) == 1:
         return 1.0  # both signs are as far from zero; scipy wants two pairs
-    result = stats.permutation_test(
+    rng = generator("permutation", seed)
+    if 2 ** len(differences) > resamples:
+        sizes = np.abs(differences)
+        drawn = stats.monte_carlo_test(
+            differences,
+            lambda size: sizes * (2.0 * rng.integers(2, size=size) - 1.0),
+            lambda d, axis: np.mean(d, axis=axis),
+            vectorized=True,
+            n_resamples=resamples,
+        )
+        return float(drawn.pvalue)
+    exact = stats.permutation_test(
         (differences,),
         lambda d, axis: np.mean(d, axis=axis),
         permutation_type="samples",
         vectorized=True,
         n_resamples=resamples,
-        rng=generator("permutation", seed),
     )
-    return float(result.pvalue)
+    return float(exact.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

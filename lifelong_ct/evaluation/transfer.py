@@ -13,6 +13,9 @@ scores stand in the matrix as what they are, those of an empty prediction, but n
   run are over what has been taught, and a task's first score is its own.
 - FWT compares both rows over the same organs, those that were annotated before experience i. With disjoint classes there
   are none and FWT is None: a 0 would say that nothing was gained where nothing could be.
+
+Between experiences a panel of cases may stand for a hospital (`evaluation.panel`). What compares two rows (BWT, FWT,
+forgetting, retained) then takes the cases that every row has; `paired` is R over these. docs/measures.md has it all.
 """
 
 from __future__ import annotations
@@ -37,10 +40,17 @@ class Summary(TypedDict):
     final_mean: float | None
     diagonal_mean: float | None
     retained: float | None
+    generalisation: float | None
+    unseen: float | None
 
 
 def summarise(
-    R: Matrix, columns: Columns, untrained: Matrix | None = None, final: Matrix | None = None
+    R: Matrix,
+    columns: Columns,
+    untrained: Matrix | None = None,
+    final: Matrix | None = None,
+    paired: Matrix | None = None,
+    unseen: Matrix | None = None,
 ) -> Summary:
     """All measures.
 
@@ -49,15 +59,21 @@ def summarise(
         columns: for experience 1, 2, …, the column of its hospital, None where that has no test cases.
         untrained: `[H]`, what FWT starts from; R[0] where None.
         final: `[…]`, last scores on all hospitals, the unseen ones too; R[T] where None.
+        paired: `[T+1, H]`, R over the cases that all rows share; R where None.
+        unseen: `[…]`, last scores on the hospitals that no experience is of; the columns of none where None.
     """
+    same = R if paired is None else paired
+    never = sorted(set(range(R.shape[1])) - set(columns))
     return {
         "acc": accuracy(R, columns),
-        "bwt": backward_transfer(R, columns),
-        "fwt": forward_transfer(R, columns, untrained),
-        "forgetting": forgetting(R, columns),
+        "bwt": backward_transfer(same, columns),
+        "fwt": forward_transfer(same, columns, untrained),
+        "forgetting": forgetting(same, columns),
         "final_mean": mean_defined(R[-1] if final is None else final),
         "diagonal_mean": mean_defined(R[i, h] for i, h in _experiences(R, columns)),
-        "retained": retained(R, columns),
+        "retained": retained(same, columns),
+        "generalisation": generalisation(R, columns),
+        "unseen": mean_defined(R[-1, never] if unseen is None else unseen),
     }
 
 
@@ -95,6 +111,14 @@ def retained(R: Matrix, columns: Columns) -> float | None:
     (a score of 0) is no term."""
     known = ((R[i, h], R[-1, h]) for i, h in _experiences(R, columns) if i < _last(R))
     return mean_defined(last / first for first, last in known if first > 0)
+
+
+def generalisation(R: Matrix, columns: Columns) -> float | None:
+    """Forward generalisability: mean over 1 <= i < j of R[i, h(j)], the score on hospitals that are still to come
+    (Díaz-Rodríguez et al. 2018, arXiv 1810.13166, their FWT: the mean above the diagonal). It has no baseline: that is
+    FWT's matter."""
+    arrivals = list(enumerate(columns, start=1))
+    return mean_defined(R[i, h] for j, h in arrivals if h is not None for i in range(1, min(j, len(R))))
 
 
 def mean_defined(values: Iterable[float]) -> float | None:

@@ -61,7 +61,7 @@ class ExemplarMemory:
         owner: str = "exemplar memory",
     ) -> None:
         self.budget, self.policy, self.seed, self.sharing = budget, policy, seed, sharing
-        self.nbytes = 0
+        self.nbytes = self.drawn = 0
         self._ledger, self._owner = ledger, owner
         self._shelf = shelf or RamShelf()
         self._pool = Pool(())
@@ -115,6 +115,7 @@ class ExemplarMemory:
         """
         size = self._pool.size(without)
         places = rng.integers(0, size, count) if size else ()
+        self.drawn += len(places)
         return [self._unpacked(self._pool.at(int(place), without)) for place in places]
 
     def sample(self, count: int, rng: np.random.Generator, without: str | None = None) -> dict[str, Tensor]:

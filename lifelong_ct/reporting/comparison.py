@@ -9,14 +9,23 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from lifelong_ct.reporting.contenders import Contender
 from lifelong_ct.reporting.run_folder import Run
+from lifelong_ct.reporting.significance import Judged, Verdicts, judge
 
 SAME = ("seed", "paths", "reporter", "group")
 """Keys of the configuration that do not make another method."""
 SUMMARY = ("acc", "bwt", "fwt", "forgetting", "final_mean", "diagonal_mean", "retained")
 COLUMNS = (*SUMMARY, "exemplar_bytes", "held_bytes", "seconds")
+JUDGED = (
+    *("acc_low", "acc_high", "patients"),
+    *(f"{part}_{other}" for other in ("best", "naive") for part in ("over", "p", "versus")),
+    *("rank_mean", "rank_low", "rank_high", "first", "note"),
+)
+"""Last columns of the CSV: the interval of ACC, difference to the best and to naive training with p and mark, ranks."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,12 @@ class Section:
     learnt: tuple[str, ...]
     rows: tuple[Row, ...]
 
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """By label of a row: intervals, what is significant against the best and against naive training, ranks, and
+        scores per kind of label."""
+        return judge([Contender(r.label, r.runs, not r.at_once, r.strategy == "naive") for r in self.rows])
+
 
 def compare(runs: Iterable[Run]) -> list[Section]:
     """Groups runs by stream, then by everything but the seed; the order is that of their names."""
@@ -125,11 +140,11 @@ def measured(run: Run, name: str) -> float | None:
 
 
 def to_csv(sections: Iterable[Section]) -> str:
-    """One line per row: stream, hospitals, label, seeds, then mean, sd and n per column."""
+    """One line per row: stream, hospitals, label, seeds, then mean, sd and n per column, then `JUDGED`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     parts = [f"{name}_{part}" for name in COLUMNS for part in ("mean", "sd", "n")]
-    writer.writerow(["stream", "hospitals", "label", "strategy", "seeds", *parts])
+    writer.writerow(["stream", "hospitals", "label", "strategy", "seeds", *parts, *JUDGED])
     for section in sections:
         for row in section.rows:
             numbers: list[Any] = []
@@ -137,10 +152,37 @@ def to_csv(sections: Iterable[Section]) -> str:
                 cell = row.spreads[name]
                 numbers += [_full(cell.mean), _full(cell.sd), len(cell.values)]
             seeds = " ".join(map(str, row.seeds))
-            writer.writerow(
-                [section.stream, " ".join(section.hospitals), row.label, row.strategy, seeds, *numbers]
-            )
+            first = [section.stream, " ".join(section.hospitals), row.label, row.strategy, seeds]
+            writer.writerow([*first, *numbers, *_judged(section.verdicts.rows[row.label])])
     return text.getvalue()
+
+
+def strata_csv(sections: Iterable[Section]) -> str:
+    """One line per row and kind of label: ACC on the cases of that kind alone, its interval and patients."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["stream", "hospitals", "label", "label_kind", "acc", "low", "high", "patients"])
+    for section in sections:
+        for label, judged in section.verdicts.rows.items():
+            for kind, (mean, low, high, patients) in judged.strata.items():
+                numbers = [_full(mean), _full(low), _full(high), patients]
+                writer.writerow([section.stream, " ".join(section.hospitals), label, kind, *numbers])
+    return text.getvalue()
+
+
+def _judged(judged: Judged) -> list[Any]:
+    """What `JUDGED` names."""
+    interval, rank = judged.interval, judged.rank
+    cells: list[Any] = [_full(interval.low), _full(interval.high), interval.patients]
+    for versus in (judged.best, judged.baseline):
+        if versus is None:
+            cells += ["", "", ""]
+        else:
+            cells += [_full(versus.difference), _full(versus.p), versus.mark]
+    cells += (
+        ["", "", "", ""] if rank is None else [repr(x) for x in (rank.mean, rank.low, rank.high, rank.first)]
+    )
+    return [*cells, judged.note]
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -174,11 +216,15 @@ def _key(run: Run) -> str:
 
 
 def _labels(firsts: Sequence[Run]) -> list[str]:
-    """Strategy names, with the keys in which configurations of the same strategy differ."""
+    """Strategy names, with the keys in which configurations of the same strategy differ; each of them once."""
     by_strategy: dict[str, list[Run]] = defaultdict(list)
     for run in firsts:
         by_strategy[str(run.info.get("strategy"))].append(run)
-    return [_label(run, by_strategy[str(run.info.get("strategy"))]) for run in firsts]
+    labels = [_label(run, by_strategy[str(run.info.get("strategy"))]) for run in firsts]
+    return [
+        f"{label} #{labels[: i + 1].count(label)}" if label in labels[:i] else label
+        for i, label in enumerate(labels)
+    ]
 
 
 def _label(run: Run, siblings: Sequence[Run]) -> str:

@@ -141,7 +141,7 @@ class Console:
 
 def summary_lines(results: Mapping[str, Any], matrix: ResultMatrix) -> list[str]:
     """The end of a run: matrix, measures, memory, time, and what to bear in mind."""
-    summary = results.get("summary") or {}
+    summary = {**(results.get("summary") or {}), **(results.get("stability") or {})}
     measures = (f"{words.MEASURES[key]} {value}" for key, value in words.measures(summary))
     lines = [*words.table(matrix_rows(results, matrix)), *_stars(results, matrix), "", "   ".join(measures)]
     memory = results.get("memory") or {}
@@ -152,7 +152,8 @@ def summary_lines(results: Mapping[str, Any], matrix: ResultMatrix) -> list[str]
         ]
     seconds = {k: v for k, v in (results.get("seconds") or {}).items() if v}
     if seconds:
-        lines += ["", "time    " + ", ".join(f"{key} {duration(value)}" for key, value in seconds.items())]
+        told = words.times({**results, "seconds": seconds})
+        lines += ["", "time    " + ", ".join(f"{key} {value}" for key, value in told)]
     return lines + [f"note    {caveat}" for caveat in words.caveats(results.get("run") or {})]
 
 

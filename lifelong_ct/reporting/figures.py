@@ -10,15 +10,18 @@ import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from lifelong_ct.evaluation.matrix import ResultMatrix
-from lifelong_ct.reporting.style import FAINT, PALETTE, line_style, new_axes
-from lifelong_ct.reporting.text import size, stored
+from lifelong_ct.reporting.agreement import agreement_panels
+from lifelong_ct.reporting.curves import hospital_curves
+from lifelong_ct.reporting.style import FAINT, PALETTE, WIDTH, legend_below, name_above, new_axes
+from lifelong_ct.reporting.text import duration, size, stored
 from lifelong_ct.reporting.train_log import TrainStep
 
 HEAT = "cividis"
 """Reads the same with and without red-green vision, and in grey."""
+POINTS = 2000
+"""A line of more points goes into a page as pixels."""
 
 
 def run_figures(
@@ -29,11 +32,17 @@ def run_figures(
     if matrix.hospitals:
         figures["matrix"] = matrix_heatmap(results, matrix)
         if len(_scored_rows(matrix)) > 1:
-            figures["hospitals"] = hospital_curves(results, matrix)
+            figures["hospitals"] = hospital_curves(
+                experience_names(results), results.get("unseen") or (), matrix
+            )
+        if (panels := agreement_panels(matrix, results.get("unseen") or ())) is not None:
+            figures["agreement"] = panels
     if steps:
         figures["loss"] = loss_curve(steps, experience_names(results))
     if any((row.get("peak") or 0) for row in (results.get("memory") or {}).values()):
         figures["memory"] = memory_bars(results["memory"])
+    if any((results.get("seconds") or {}).values()):
+        figures["time"] = time_bars(results["seconds"])
     return figures
 
 
@@ -63,85 +72,73 @@ def matrix_heatmap(results: Mapping[str, Any], matrix: ResultMatrix, metric: str
     return figure
 
 
-def hospital_curves(results: Mapping[str, Any], matrix: ResultMatrix, metric: str = "dice") -> Figure:
-    """One line per hospital over the experiences; the large mark is where it was trained."""
-    table, hospitals = matrix.table(metric)
-    names, unseen = experience_names(results), set(results.get("unseen") or ())
-    after = np.arange(len(table))
-    with new_axes(7.5, 3.6) as (figure, (axes,)):
-        for index, hospital in enumerate(hospitals):
-            known = ~np.isnan(table[:, index])
-            style = line_style(index)
-            if hospital in unseen:
-                style["linestyle"] = ":"
-            label = f"{hospital} (unseen)" if hospital in unseen else hospital
-            axes.plot(after[known], table[known, index], label=label, linewidth=1.8, markersize=4, **style)
-            own = [i for i, name in names.items() if name == hospital and i < len(table) and known[i]]
-            axes.plot(
-                own,
-                table[own, index],
-                linestyle="",
-                marker=style["marker"],
-                markersize=10,
-                color=style["color"],
-            )
-        axes.set(ylim=(0, 1.02), xlabel="after experience", ylabel=_metric(metric))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_title("What each hospital gains and loses (large mark: trained here)")
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
-
-
 def loss_curve(steps: Sequence[TrainStep], names: Mapping[int, str]) -> Figure:
     """Loss of every optimizer step, a running mean over it, and where the hospitals change."""
     loss = np.array([step.loss for step in steps])
     experience = np.array([step.experience for step in steps])
     x = np.arange(1, len(steps) + 1)
-    with new_axes(7.5, 3.0) as (figure, (axes,)):
+    with new_axes(WIDTH, 3.0) as (figure, (axes,)):
         for number in np.unique(experience):
             own = experience == number
             each, mean = ("each step", "running mean") if number == experience[0] else (None, None)
-            axes.plot(x[own], loss[own], color=PALETTE[5], linewidth=0.8, alpha=0.8, label=each)
-            axes.plot(x[own], running_mean(loss[own]), color=PALETTE[0], linewidth=2, label=mean)
+            many = len(steps) > POINTS  # a path of as many points would be the most of the page
+            axes.plot(
+                x[own], loss[own], color=PALETTE[5], linewidth=0.8, alpha=0.8, label=each, rasterized=many
+            )
+            axes.plot(
+                x[own], running_mean(loss[own]), color=PALETTE[0], linewidth=2, label=mean, rasterized=many
+            )
         top = float(np.nanmax(loss)) * 1.18 if loss.size else 1.0
         starts = [int(x[experience == number][0]) for number in np.unique(experience)]
         shown = [names.get(int(number), str(number)) for number in np.unique(experience)]
-        few = len(starts) * max(map(len, shown)) <= 70  # characters that fit above the curve
+        few = len(starts) * max(map(len, shown)) <= 36  # characters that fit above the curve
         for number, start, name in zip(np.unique(experience), starts, shown, strict=True):
             axes.axvline(start, color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)))
-            axes.text(start, top, f" {name if few else number}", va="top", fontsize=9, color=FAINT)
+            if few or len(starts) <= 12:
+                axes.text(start, top, f" {name if few else number}", va="top", fontsize=9, color=FAINT)
         axes.set(
             xlabel="optimizer step", ylabel="loss", ylim=(min(0.0, float(loss.min())), top), xlim=(1, None)
         )
         axes.set_title("Training loss")
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        legend_below(figure, axes)
     return figure
 
 
 def memory_bars(memory: Mapping[str, Mapping[str, int | None]]) -> Figure:
     """Peaks against limits: really stored (filled) and reserved beforehand (outline), in percent of the limit."""
     kinds = [kind for kind, row in memory.items() if row.get("limit") or row.get("peak")]
-    with new_axes(7.5, 1.0 + 0.5 * len(kinds)) as (figure, (axes,)):
+    with new_axes(WIDTH, 1.2 + 0.55 * len(kinds)) as (figure, (axes,)):
+        notes = []
         for y, kind in enumerate(kinds):
             limit, peak, used = (memory[kind].get(key) or 0 for key in ("limit", "peak", "used"))
             if limit:
                 reserved: dict[str, Any] = {"fill": False, "edgecolor": FAINT, "linestyle": (0, (3, 2))}
-                axes.barh(y, 100 * used / limit, height=0.5, color=PALETTE[0], label="stored at peak")
-                axes.barh(y, 100 * peak / limit, height=0.5, label="reserved beforehand", **reserved)
-                note = f"{stored(memory[kind])} of {size(limit)}"
+                axes.barh(y, 100 * used / limit, height=0.4, color=PALETTE[0], label="stored at peak")
+                axes.barh(y, 100 * peak / limit, height=0.4, label="reserved beforehand", **reserved)
+                notes.append(f"{kind}: {stored(memory[kind])} of {size(limit)}")
             else:
-                note = f"{size(used or peak)}, no limit"
-            axes.text(103, y, note, va="center", fontsize=9)
+                notes.append(f"{kind}: {size(used or peak)}, no limit")
+        name_above(axes, notes)
         axes.axvline(100, color=PALETTE[1], linewidth=1.8)
-        axes.set_yticks(range(len(kinds)), kinds)
-        axes.set(xlim=(0, 135), ylim=(len(kinds) - 0.45, -0.55), xlabel="percent of the limit")
+        axes.set(xlim=(0, 108), xlabel="percent of the limit")
         axes.set_xticks(range(0, 101, 25))
-        axes.grid(axis="y", visible=False)
         axes.set_title("Memory at its peak, beside the limit")
-        handles, labels = axes.get_legend_handles_labels()
-        once = dict(zip(labels, handles, strict=True))
-        if once:
-            figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=2, fontsize=9)
+        legend_below(figure, axes)
+    return figure
+
+
+def time_bars(seconds: Mapping[str, float]) -> Figure:
+    """Where the time went, in percent."""
+    kinds = {kind: value for kind, value in seconds.items() if kind != "total"}
+    total = sum(kinds.values())
+    shares = [100 * value / total for value in kinds.values()]
+    with new_axes(WIDTH, 0.9 + 0.5 * len(kinds)) as (figure, (axes,)):
+        axes.barh(range(len(kinds)), shares, height=0.4, color=PALETTE[0])
+        parts = zip(kinds.items(), shares, strict=True)
+        name_above(axes, [f"{kind}: {duration(value)}, {share:.0f} %" for (kind, value), share in parts])
+        axes.set(xlim=(0, 108), xlabel="percent of the time")
+        axes.set_xticks(range(0, 101, 25))
+        axes.set_title("Time")
     return figure
 
 
@@ -161,11 +158,19 @@ def running_mean(values: npt.NDArray[np.float64], window: int | None = None) -> 
 
 
 def heat_colours(value: float) -> tuple[str, str]:
-    """Background and readable text colour, hex, of a score in 0 … 1."""
-    red, green, blue, _ = colormaps[HEAT](min(max(value, 0.0), 1.0))
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-    background = "#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue))
-    return background, "#ffffff" if dark else "#111111"
+    """Background of a score in 0 … 1 and the ink that stands out more from it, hex: at least 4.58:1, whatever the
+    background (WCAG 2.2 asks for 4.5)."""
+    parts = colormaps[HEAT](min(max(value, 0.0), 1.0))[:3]
+    background = "#" + "".join(f"{round(255 * part):02x}" for part in parts)
+    light = luminance(background) + 0.05
+    return background, "#ffffff" if 1.05 / light > light / 0.05 else "#000000"
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of a hex colour, https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
+    parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def _cell(axes: Any, x: int, y: int, value: float, framed: bool) -> None:

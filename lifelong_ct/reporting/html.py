@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
-from matplotlib.figure import Figure
 
-from lifelong_ct.core.files import write_bytes, write_text
+from lifelong_ct.core.files import write_text
+from lifelong_ct.evaluation.agreement import volume_agreement
 from lifelong_ct.evaluation.matrix import ResultMatrix
-from lifelong_ct.reporting.figures import experience_names, heat_colours, run_figures
+from lifelong_ct.evaluation.summary import shared
+from lifelong_ct.reporting.figures import experience_names, run_figures
+from lifelong_ct.reporting.overlays import Overlay, read_overlays
+from lifelong_ct.reporting.page import data_uri, heat_table, render, write_figures
 from lifelong_ct.reporting.run_folder import FIGURES, PAGE, Run, read_run
-from lifelong_ct.reporting.style import png
 from lifelong_ct.reporting.text import (
     MEANINGS,
     MEASURES,
+    UNDEFINED,
     caveats,
-    duration,
+    few_tests,
     measures,
     number,
     sentence,
     size,
     stored,
+    times,
 )
 
-TEMPLATES = Path(__file__).parent / "templates"
-ALT = {
-    "matrix": "Result matrix as colours",
-    "hospitals": "Score of each hospital after each experience",
-    "loss": "Training loss over the optimizer steps",
-    "memory": "Memory at its peak beside the limit of each kind",
-    "final": "Mean Dice at the end per strategy",
-    "forgetting": "Backward transfer and forgetting per strategy",
-    "learning": "Mean Dice on what was met so far",
-    "bytes": "Dice at the end over the bytes of stored exemplars",
-}
 LOWEST = 8
 
 
@@ -64,62 +55,32 @@ class HtmlReport:
 def write_run_page(run: Run) -> Path:
     """Writes figures/*.png and report.html into the run folder; the path of the page."""
     pictures = write_figures(run_figures(run.results, run.matrix, run.steps), run.path / FIGURES)
-    shown = [picture for picture in pictures if picture["name"] != "matrix"]  # the table says the same
-    write_text(run.path / PAGE, render("run.html", **_context(run), figures=shown))
+    write_text(run.path / PAGE, render("run.html", **_context(run), figures=pictures))
     return run.path / PAGE
 
 
-def write_figures(figures: Mapping[str, Figure], folder: Path) -> list[dict[str, str]]:
-    """Saves PNGs; name, data URI and description of each."""
-    pictures = []
-    for name, figure in figures.items():
-        data = png(figure)
-        write_bytes(folder / f"{name}.png", data)
-        uri = "data:image/png;base64," + base64.b64encode(data).decode()
-        pictures.append({"name": name, "uri": uri, "alt": ALT[name.split("-")[-1]]})
-    return pictures
-
-
-def render(template: str, **context: Any) -> str:
-    """A template of this room, everything escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(**context)
-
-
-def heat_table(
-    caption: str, header: Sequence[str], rows: Sequence[tuple[str, Sequence[float | None]]], **more: Any
-) -> dict[str, Any]:
-    """A table whose cells are coloured by scores in 0 … 1; `own` in `more` holds framed (row, column)s."""
-    own = more.pop("own", set())
-    coloured = more.pop("coloured", True)
-    return {
-        "caption": caption,
-        "header": list(header),
-        "rows": [
-            {"name": name, "cells": [_cell(value, (y, x) in own, coloured) for x, value in enumerate(values)]}
-            for y, (name, values) in enumerate(rows)
-        ],
-        **more,
-    }
-
-
 def _context(run: Run) -> dict[str, Any]:
-    results, summary = run.results, run.results.get("summary") or {}
+    results = run.results
+    summary = {**(results.get("summary") or {}), **(results.get("stability") or {})}
     return {
-        "run": {"stream": "?", "seed": "?", "config_hash": "?", "name": run.path.name, **run.info},
+        "run": {
+            "stream": "?",
+            "seed": "?",
+            "config_hash": "?",
+            "name": run.path.name,
+            "synthetic": False,
+            **run.info,
+        },
         "sentence": sentence(results),
-        "caveats": caveats(run.info),
+        "caveats": caveats(run.info) + few_tests(run.matrix),
         "error": results.get("error"),
         "cards": _cards(summary),
         "matrix": _matrix_table(run) if run.matrix.hospitals else None,
         "organs": _organ_tables(run),
         "lowest": _lowest(run.matrix),
+        "overlays": [_overlay(overlay) for overlay in read_overlays(run.path)],
+        "agreement": _agreement(run),
+        "environment": list(run.environment.items()),
         "memory": [_memory_row(kind, row) for kind, row in (results.get("memory") or {}).items()],
         "experiences": [
             [e["after"], e["hospital"], e.get("steps", ""), size(e.get("anonymous_peak") or None)]
@@ -129,7 +90,7 @@ def _context(run: Run) -> dict[str, Any]:
             [row["hospital"], row["case"] or "–", row["code"], row["found"]]
             for row in results.get("skipped") or ()
         ],
-        "seconds": [[name, duration(value)] for name, value in (results.get("seconds") or {}).items()],
+        "seconds": [list(row) for row in times(results)],
         "command": run.info.get("command") or "lifelong-ct",
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else "",
     }
@@ -155,6 +116,8 @@ def _matrix_table(run: Run) -> dict[str, Any]:
         rows.append((_after(after, names), [None if v != v else float(v) for v in values]))
     header = ["", *(f"{h} (unseen)" if h in run.unseen else h for h in hospitals)]
     caption = "Dice on each hospital (column) after each experience (row). Framed: the hospital just trained."
+    if shared(run.matrix):
+        caption += " Until the last row a panel of cases stands for a hospital; measures compare over these."
     return heat_table(caption, header, rows, own=own)
 
 
@@ -181,6 +144,42 @@ def _lowest(matrix: ResultMatrix) -> list[list[str]]:
     return [[row.hospital, row.case, row.organ, number(row.value)] for row in scored[:LOWEST]]
 
 
+def _overlay(overlay: Overlay) -> dict[str, Any]:
+    who = f"case {overlay.case} of {overlay.hospital}"
+    return {
+        "who": who,
+        "told": f"mean Dice {number(overlay.dice)}; cut where {overlay.organ} "
+        f"({number(overlay.organ_dice)}) is most wrong",
+        "tints": list(overlay.tints.items()),
+        "planes": [
+            {"name": plane, "uri": data_uri(data), "alt": f"{plane} plane of {who}: prediction and reference"}
+            for plane, data in reversed(overlay.planes.items())
+        ],
+    }
+
+
+def _agreement(run: Run) -> list[list[str]]:
+    return [
+        [
+            organ,
+            str(each.cases),
+            _between(each.bias, each.bias_interval, 1, signed=True),
+            UNDEFINED if each.limits is None else " … ".join(number(v, 1, signed=True) for v in each.limits),
+            _between(each.concordance, each.concordance_interval, 2),
+        ]
+        for organ, each in volume_agreement(run.matrix).items()
+    ]
+
+
+def _between(
+    value: float | None, interval: tuple[float, float] | None, digits: int, signed: bool = False
+) -> str:
+    if interval is None:
+        return number(value, digits, signed)
+    low, high = (number(bound, digits, signed) for bound in interval)
+    return f"{number(value, digits, signed)} [{low}, {high}]"
+
+
 def _memory_row(kind: str, row: Mapping[str, int | None]) -> list[str]:
     limit = "none" if row.get("limit") is None else size(row["limit"])
     return [kind, limit, stored(row), size(row.get("peak")), size(row.get("measured"))]
@@ -188,11 +187,3 @@ def _memory_row(kind: str, row: Mapping[str, int | None]) -> list[str]:
 
 def _after(after: int, names: Mapping[int, str]) -> str:
     return f"{after} {names.get(after, '')}".strip() if after else "untrained"
-
-
-def _cell(value: float | None, own: bool, coloured: bool) -> dict[str, Any]:
-    style = ""
-    if value is not None and coloured:
-        background, ink = heat_colours(value)
-        style = f"background:{background};color:{ink}"
-    return {"text": number(value), "own": own, "style": style}

@@ -11,14 +11,15 @@ from typing import Any
 import yaml
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.core.files import read_json, unwritable, write_json, write_text
+from lifelong_ct.core.files import checksum, read_json, unwritable, write_json, write_text
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.evaluation.tasks import Task
+from lifelong_ct.reporting.environment import environment
 from lifelong_ct.reporting.text import duration, measure, number
 from lifelong_ct.reporting.train_log import TrainLog, TrainStep, read_train_csv
 
 RESULTS, CASES, TRAIN, CONFIG, LOG = "results.json", "cases.csv", "train.csv", "config.yaml", "log.txt"
-PAGE, FIGURES = "report.html", "figures"
+PAGE, FIGURES, ENVIRONMENT = "report.html", "figures", "environment.json"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Run:
         matrix: of cases.csv; empty where nothing was scored.
         steps: of train.csv.
         config: of config.yaml, redacted.
+        environment: of environment.json; empty for runs that did not write it.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class Run:
     matrix: ResultMatrix = field(default_factory=ResultMatrix)
     steps: list[TrainStep] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -92,7 +95,14 @@ def read_run(path: Path) -> Run:
             f"{RESULTS} is not of schema 1", str(path), "read it with the version that wrote it"
         )
     matrix = ResultMatrix.read_cases_csv(path / CASES) if (path / CASES).exists() else ResultMatrix()
-    return Run(path, results, matrix, read_train_csv(path / TRAIN), _read_config(path / CONFIG))
+    return Run(
+        path,
+        results,
+        matrix,
+        read_train_csv(path / TRAIN),
+        _read_config(path / CONFIG),
+        read_json(path / ENVIRONMENT) if (path / ENVIRONMENT).exists() else {},
+    )
 
 
 class RunFolder:
@@ -126,6 +136,7 @@ class RunFolder:
             self._write_results(data["results"])  # first: it says whose folder this is, whenever a kill comes
         shown = redacted(config, self.redact)
         write_text(self.path / CONFIG, yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
+        write_json(self.path / ENVIRONMENT, environment())
         self.train.start(done)
         run, went_on = data["run"], f", going on after experience {done}" if done else ""
         self._say(
@@ -194,7 +205,10 @@ class RunFolder:
             matrix.write_cases_csv(self.path / CASES)
 
     def _write_results(self, results: Mapping[str, Any]) -> None:
-        write_json(self.path / RESULTS, dict(results))
+        """With the checksum of cases.csv, so that `report --check` can name an edit of either."""
+        cases = self.path / CASES
+        sums = {"xxh3": {CASES: checksum(cases)}} if cases.is_file() else {}
+        write_json(self.path / RESULTS, {**results, **sums})
 
     def _say(self, text: str) -> None:
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {self.redact(text)}\n"

@@ -21,10 +21,12 @@ MARKERS = "osD^vP*X"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)))
 INK, FAINT, GRID = "#222222", "#666666", "#dddddd"
 DPI = 150
-_RC: Any = {
+WIDTH = 4.6
+"""Inches: 10 points are as large as the text around them on a phone, and a page holds two or three beside each other."""
+RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
-    "axes.titlesize": 11,
+    "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.edgecolor": FAINT,
@@ -43,13 +45,45 @@ _RC: Any = {
 
 
 @contextmanager
-def new_axes(width: float, height: float, columns: int = 1) -> Iterator[tuple[Figure, Sequence[Axes]]]:
-    """A figure in inches with axes beside each other; no global state of pyplot is touched."""
-    with matplotlib.rc_context(_RC):
+def new_axes(
+    width: float, height: float, columns: int = 1, rows: int = 1
+) -> Iterator[tuple[Figure, Sequence[Axes]]]:
+    """A figure in inches with axes row by row; no global state of pyplot is touched."""
+    with matplotlib.rc_context(RC):
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(1, columns, squeeze=False)[0]
-        yield figure, list(axes)
+        yield figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+        figure.draw_without_rendering()
+        figure.set_layout_engine(
+            "none"
+        )  # once: every file of a figure would have it done again, at half of the cost
+
+
+@contextmanager
+def panels(count: int, height: float, columns: int = 2) -> Iterator[tuple[Figure, Sequence[Axes]]]:
+    """`count` small axes of `height` inches, `columns` beside each other; what is left of the last row stays empty."""
+    rows = -(-count // columns)
+    with new_axes(WIDTH, 0.3 + height * rows, columns, rows) as (figure, every):
+        for axes in every[count:]:
+            axes.set_axis_off()
+        yield figure, every[:count]
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 2) -> None:
+    """Each label once, under the axes: beside them a phone has no room."""
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    if once:
+        figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=columns, fontsize=9)
+
+
+def name_above(axes: Axes, names: Sequence[str]) -> None:
+    """Horizontal bars at 0, 1, … get their names above them, at the left: names may be long."""
+    for y, name in enumerate(names):
+        axes.text(0.01, y - 0.24, name, transform=axes.get_yaxis_transform(), fontsize=9, va="bottom")
+    axes.set_yticks([])
+    axes.set(ylim=(len(names) - 0.6, -0.75))
+    axes.grid(axis="y", visible=False)
 
 
 def line_style(index: int) -> dict[str, Any]:
@@ -61,7 +95,7 @@ def line_style(index: int) -> dict[str, Any]:
 def png(figure: Figure) -> bytes:
     """The same bytes for the same figure, whenever and by whichever version of matplotlib's writer."""
     stream = io.BytesIO()
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(RC):
         figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
     return stream.getvalue()
 

@@ -4,74 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import write_text
+from lifelong_ct.reporting import significance_table
+from lifelong_ct.reporting.axes import axes_csv, axes_table
+from lifelong_ct.reporting.collecting import REPORT, collect
 from lifelong_ct.reporting.comparison import COLUMNS, Row, Section, Spread, compare, to_csv
-from lifelong_ct.reporting.html import heat_table, render, write_figures, write_run_page
+from lifelong_ct.reporting.html import write_run_page
+from lifelong_ct.reporting.page import heat_table, render, write_figures
 from lifelong_ct.reporting.run_folder import FIGURES, PAGE, RESULTS, Run, read_run
 from lifelong_ct.reporting.sweep_figures import sweep_figures
+from lifelong_ct.reporting.sweep_tables import LEFT_OUT, to_latex, to_markdown
 from lifelong_ct.reporting.text import (
     MEANINGS,
     MEASURES,
     arrived,
     caveats,
     duration,
+    few_tests,
     measure,
     number,
     plural,
     size,
 )
 
-REPORT = "report"
 HEADS = {**MEASURES, "exemplar_bytes": "exemplars", "held_bytes": "held by the method", "seconds": "time"}
 LESS_IS_BETTER = ("forgetting",)
 BYTES = ("exemplar_bytes", "held_bytes")
 COUNTED = (*BYTES, "seconds")
 
 
-@dataclass
-class Collection:
-    """Run folders of a folder.
-
-    Attributes:
-        finished: what is compared.
-        left_out: name, status and reason of the others.
-    """
-
-    finished: list[Run] = field(default_factory=list)
-    left_out: list[tuple[str, str, str]] = field(default_factory=list)
-
-
-def collect(runs: Path) -> Collection:
-    """Reads every run folder directly below `runs`; a damaged one is listed, not fatal.
-
-    Raises:
-        LifelongCTError: there is no such folder.
-    """
-    if not runs.is_dir():
-        raise LifelongCTError("there is no such folder", str(runs), "give paths.runs, or the folder of a run")
-    found = Collection()
-    for path in sorted(runs.iterdir()):
-        if not path.is_dir() or path.name == REPORT or path.name.startswith("."):
-            continue
-        try:
-            run = read_run(path)
-        except LifelongCTError as error:
-            found.left_out.append((path.name, "not readable", error.what))
-            continue
-        if run.status == "finished":
-            found.finished.append(run)
-        else:
-            found.left_out.append((path.name, run.status, _reason(run)))
-    return found
-
-
 def write_report(runs: Path, out: Path | None = None) -> Path:
-    """Writes comparison.html, comparison.csv and figures; pages of runs that are missing or old, too.
+    """Writes the comparison as page, CSV, Markdown and LaTeX, and its figures; pages of runs that are missing or old, too.
 
     Args:
         runs: folder of run folders, or one run folder: then only its own page is written again.
@@ -92,11 +58,22 @@ def write_report(runs: Path, out: Path | None = None) -> Path:
     out = out or runs / REPORT
     sections = compare(found.finished)
     write_text(out / "comparison.csv", to_csv(sections))
+    write_text(out / "axes.csv", axes_csv(sections, found.finished))
     page = out / "comparison.html"
-    shown = [_section(number, section, out) for number, section in enumerate(sections, start=1)]
-    meanings = [(MEASURES[name], meaning) for name, meaning in MEANINGS.items()]
-    context = {"sections": shown, "left_out": found.left_out, "meanings": meanings}
-    write_text(page, render("sweep.html", count=plural(len(found.finished), "run"), **context))
+    shown = [
+        {**_section(number, section, out), "axes": axes_table(section, found.finished)}
+        for number, section in enumerate(sections, start=1)
+    ]
+    write_text(out / "comparison.md", to_markdown(shown, found.left_out))
+    write_text(out / "comparison.tex", to_latex(shown))
+    context = {
+        "sections": shown,
+        "left_out": found.left_out,
+        "left_out_header": LEFT_OUT,
+        "meanings": [(MEASURES[name], meaning) for name, meaning in MEANINGS.items() if name in COLUMNS],
+        "count": plural(len(found.finished), "run"),
+    }
+    write_text(page, render("sweep.html", **context))
     return page
 
 
@@ -128,20 +105,33 @@ def _section(index: int, section: Section, out: Path) -> dict[str, Any]:
     return {
         "stream": section.stream,
         "sentence": sentence(section),
-        "caveats": list(dict.fromkeys(text for run in runs for text in caveats(run.info))),
+        "caveats": _caveats(section, runs),
         "header": ["strategy", "seeds", *(HEADS[name] for name in COLUMNS)],
         "rows": [
             {
                 "label": _label(row),
                 "seeds": len(row.runs),
-                "cells": [_cell(n, row, section.rows) for n in COLUMNS],
+                "cells": [_cell(n, row, section.rows) | _mark(n, row, section) for n in COLUMNS],
             }
             for row in section.rows
         ],
-        "figures": write_figures(figures, out / FIGURES),
+        "figures": list(write_figures(figures, out / FIGURES).values()),
         "hospitals": _hospitals(section),
         "runs": [_run(run, out) for run in runs],
+        "significance": significance_table.shown(section.verdicts),
     }
+
+
+def _caveats(section: Section, runs: Sequence[Run]) -> list[str]:
+    found = [text for run in runs for text in caveats(run.info) + few_tests(run.matrix)]
+    single = [_label(row) for row in section.rows if len(row.runs) == 1]
+    if single and len(single) < len(section.rows):
+        found.append(
+            f"One seed only: {', '.join(single)}. What is seed and what is method cannot be told apart there."
+        )
+    elif single:
+        found.append("One seed each: what is seed and what is method cannot be told apart.")
+    return list(dict.fromkeys(found))
 
 
 def _hospitals(section: Section) -> dict[str, Any] | None:
@@ -160,6 +150,10 @@ def _cell(name: str, row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     best = (min if name in LESS_IS_BETTER else max)((v for v in rivals if v is not None), default=None)
     is_best = len(rivals) > 1 and not row.at_once and cell.mean == best and name not in COUNTED
     return {"mean": _shown(name, cell.mean), "sd": _sd(name, cell), "best": is_best}
+
+
+def _mark(name: str, row: Row, section: Section) -> dict[str, str]:
+    return {"mark": significance_table.mark(section.verdicts.rows[row.label]) if name == "acc" else ""}
 
 
 def _shown(name: str, value: float | None) -> str:
@@ -187,13 +181,6 @@ def _run(run: Run, out: Path) -> dict[str, Any]:
         "command": run.info.get("command", ""),
         "page": Path(os.path.relpath(page, out)).as_posix() if page.exists() else "",
     }
-
-
-def _reason(run: Run) -> str:
-    if run.results.get("error"):
-        return str(run.results["error"])
-    done = len(run.results.get("experiences") or ())
-    return f"{done} of {plural(len(run.tasks), 'experience')} done; the same command goes on"
 
 
 def _is_old(run: Run) -> bool:

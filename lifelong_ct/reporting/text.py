@@ -6,11 +6,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifelong_ct.core.units import format_bytes
 
+if TYPE_CHECKING:
+    from lifelong_ct.evaluation.matrix import ResultMatrix
+
 UNDEFINED = "–"
+FEW_TESTS = 10
+"""Test cases of a hospital below which intervals are a sketch."""
 FEW_CASES = 30
 """Fewer training cases than this show a working pipeline, not science."""
 MEASURES = {
@@ -21,8 +26,13 @@ MEASURES = {
     "final_mean": "final mean",
     "diagonal_mean": "when learnt",
     "retained": "retained",
+    "generalisation": "before trained",
+    "unseen": "never trained",
+    "min_acc": "min-ACC",
+    "wc_acc": "WC-ACC",
+    "worst_forgetting": "worst fall",
 }
-"""Keys of `summary`, as people call them."""
+"""Keys of `summary` and `stability`, as people call them."""
 MEANINGS = {
     "acc": "mean score on the trained hospitals at the end",
     "bwt": "change on earlier hospitals since each was learnt; below 0 is forgetting",
@@ -31,6 +41,11 @@ MEANINGS = {
     "final_mean": "mean at the end over all hospitals, the unseen ones too",
     "diagonal_mean": "mean score on each hospital right after it was learnt",
     "retained": "share of that which is left at the end, over the earlier hospitals",
+    "generalisation": "mean score on hospitals while they are still to come",
+    "unseen": "mean score at the end on hospitals that are never trained on",
+    "min_acc": "lowest score of a hospital since it was learnt, within experiences too",
+    "wc_acc": "that, with the score of the last hospital: the least that was there at any time",
+    "worst_forgetting": "largest fall of a hospital's score since it was learnt, within experiences too",
 }
 _SIGNED = ("bwt", "fwt")
 _OURS = re.compile(r"runs|demo|report|(?:report|comparison)\.html|[\w.-]+-s-?\d+-[0-9a-f]{8}")
@@ -81,6 +96,16 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
+def times(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(kind of work, how long), evaluation with its share of the whole."""
+    share = results.get("evaluation_share")
+    told = "" if share is None else f" ({100 * share:.0f} %)"
+    seconds = results.get("seconds") or {}
+    return [
+        (k, duration(v) + (told if k == "evaluation" else "")) for k, v in seconds.items() if v is not None
+    ]
+
+
 def shown_path(path: Path, watched: bool) -> str:
     """A path, relative where it stands below the present folder, in full where a person is watching. Elsewhere the
     output is a log and folders may be named after patients, so only names that we gave are shown."""
@@ -125,6 +150,20 @@ def caveats(run: Mapping[str, Any]) -> list[str]:
     )
     return [
         f"{many}{whose}: " + ("a working pipeline, not science." if few else "read the scores with that.")
+    ]
+
+
+def few_tests(matrix: ResultMatrix) -> list[str]:
+    """A warning where hospitals are scored on so few cases that their intervals mean little."""
+    counts = {name: len(matrix.cases(matrix.last, name)) for name in matrix.hospitals}
+    few = {name: count for name, count in counts.items() if count < FEW_TESTS}
+    if not few:
+        return []
+    low, high = min(few.values()), max(few.values())
+    many = plural(high, "test case") if low == high else f"{low} to {high} test cases"
+    whose = "every hospital" if len(few) == len(counts) else ", ".join(few)
+    return [
+        f"Few test cases: {whose}, {many} each. Intervals over so few are too narrow; trust no small difference."
     ]
 
 

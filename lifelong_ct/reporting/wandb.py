@@ -1,29 +1,34 @@
-"""Weights & Biases: a copy of the run folder's numbers. The only importer of wandb, and only when it is used.
+"""Weights & Biases: a copy of the run folder's numbers.
 
-Offline where no API key is present: nothing leaves the machine until `wandb sync` is called. What is logged
-is redacted; code, git, host, user name, console output and paths are not recorded.
+Offline where no API key is present: nothing leaves the machine until `wandb sync` is called. What is logged is redacted.
 """
 
 from __future__ import annotations
 
 import io
-import logging
-import netrc
-import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.reporting import wandb_artifacts, wandb_service
+from lifelong_ct.reporting.bounded import within
 from lifelong_ct.reporting.figures import matrix_heatmap
+from lifelong_ct.reporting.overlays import OVERLAYS
 from lifelong_ct.reporting.run_folder import redacted
+from lifelong_ct.reporting.scalars import scalars
 from lifelong_ct.reporting.style import png
+from lifelong_ct.reporting.wandb_file import keys
 
 TABLE = ("after", "hospital", "organ", "metric", "mean", "n")
+SIGNS = {"step": "train/loss", "evaluated": "cl/after", "run_ended": "summary/status"}
+"""Event → the key by which W&B's file shows that it holds it."""
+LONGER = {"run_started": 3, "run_ended": 5, "close": 5}
+"""What may take a multiple of `timeout`: beginning offline after online in vain; what is uploaded."""
 
 
 class WandB:
@@ -36,7 +41,12 @@ class WandB:
         entity: team; None is the default of the key.
         mode: online or offline; None is online where an API key is present.
         group: name of the sweep.
+        images: show the run's overlays, which picture patients.
+        artifacts: online, what was learnt from and the weights that came out.
+        timeout: seconds that W&B may take for a call, a few times as many at start and end; then it is switched off.
     """
+
+    hears = ("run_started", "step", "evaluated", "note", "run_ended")
 
     def __init__(
         self,
@@ -46,38 +56,57 @@ class WandB:
         entity: str | None = None,
         mode: str | None = None,
         group: str | None = None,
+        images: bool = False,
+        artifacts: bool = True,
+        timeout: float = 60.0,
     ) -> None:
         self.folder, self.redact = folder, redact
         self.project, self.entity, self.group = project, entity, group
-        self.mode = mode or os.environ.get("WANDB_MODE") or ("online" if has_api_key() else "offline")
+        self.mode = mode or wandb_service.usual_mode()
+        self.images, self.artifacts, self.timeout = images, artifacts, timeout
         self.run_id, self.step = uuid.uuid4().hex[:8], 0
-        self._resumed = False
+        self._resumed = self._hangs = False
         self._run: Any = None
+        self._file: Path | None = None
+        self._given: Counter[str] = Counter()
+        self._told: list[str] = []
 
     def event(self, name: str, **data: Any) -> None:
         """Logs what an event brings; others are passed over."""
         handler = getattr(self, f"_on_{name}", None)
         if handler is not None and (self._run is not None or name == "run_started"):
-            handler(**data)
+            self._within(name, partial(handler, **data))
+            self._given[name] += 1
 
     def close(self, status: str) -> None:
         """Finishes the run of W&B, whatever happened."""
         run, self._run = self._run, None
-        if run is None:
+        if self._hangs:
+            wandb_service.kill(wandb_service.client(self.mode))
+        if run is None or self._hangs:
             return
-        logs = Path(run.settings.log_dir)
+        wandb = wandb_service.client(self.mode)
         try:
-            run.finish(exit_code=1 if status == "failed" else 0)
-        finally:
-            self._end_service()
-        shutil.rmtree(logs, ignore_errors=True)  # W&B's own diary, of no use after a good end
+            self._within("close", partial(run.finish, exit_code=1 if status == "failed" else 0))
+        finally:  # its end makes the offline file complete; a broken one must not serve the next run
+            (wandb_service.kill if self._hangs else wandb_service.end)(wandb)
+        shutil.rmtree(run.settings.log_dir, ignore_errors=True)  # its diary, of no use after a good end
 
-    def _end_service(self) -> None:
-        """Its end is what makes the offline file complete, and a broken one must not serve the next run."""
-        wandb = _wandb(self.mode)
-        if wandb.run is None:  # else somebody else in this process uses it
-            with suppress(Exception):
-                wandb.teardown()
+    def told(self) -> list[str]:
+        """What a user should know, once."""
+        told, self._told = self._told, []
+        return told
+
+    def lost(self) -> dict[str, int]:
+        """Events that were handed to W&B and do not stand in its file."""
+        given = Counter({name: self._given[name] for name in SIGNS})
+        if self._file is None or not self._file.exists():
+            return dict(given)
+        found = keys(self._file)
+        self._told.append(
+            f"`wandb sync {self._file.parent.name}` in the run's folder wandb/ sends what W&B holds"
+        )
+        return dict(given - Counter({name: found[key] for name, key in SIGNS.items()}))
 
     def state_dict(self) -> dict[str, Any]:
         """Id of the run and number of the last optimizer step, over all experiences."""
@@ -87,9 +116,37 @@ class WandB:
         """Goes on with the run of a `state_dict`; before `run_started`."""
         self.run_id, self.step, self._resumed = str(state["run_id"]), int(state["step"]), True
 
-    def _on_run_started(self, *, run: Mapping[str, Any], config: Mapping[str, Any], **_: Any) -> None:
-        wandb = _wandb(self.mode)
-        self._run = wandb.init(
+    def _within(self, name: str, call: Callable[[], Any]) -> None:
+        try:
+            within(self.timeout * LONGER.get(name, 1), call)
+        except TimeoutError:
+            self._hangs = True
+            raise
+
+    def _on_run_started(self, *, run: Mapping[str, Any], config: Mapping[str, Any], **data: Any) -> None:
+        shown = redacted(config, self.redact)
+        try:
+            self._run = self._begin(run, shown)
+        except Exception as error:
+            if self.mode != "online" or self._hangs:
+                raise
+            wandb_service.kill(wandb_service.client(self.mode))
+            self.mode = "offline"
+            self._told.append(
+                f"W&B cannot be reached and writes offline; `wandb sync` sends it later ({error})"
+            )
+            self._run = self._begin(run, shown)
+        self._file = Path(self._run.settings.sync_file)
+        self._run.define_metric("train/step")
+        self._run.define_metric("train/*", step_metric="train/step")
+        self._run.define_metric("cl/after")
+        self._run.define_metric("cl/*", step_metric="cl/after")
+        self._run.define_metric("matrix/*", step_metric="cl/after")
+        self._lineage(partial(self._use_hospitals, shown, list(data.get("hospitals") or ())))
+
+    def _begin(self, run: Mapping[str, Any], config: Any) -> Any:
+        wandb = wandb_service.client(self.mode)
+        begun = wandb.init(
             project=self.project,
             entity=self.entity,
             group=run.get("group") or self.group,
@@ -99,13 +156,13 @@ class WandB:
             resume="allow" if self._resumed and self.mode == "online" else None,
             dir=str(self.folder),
             mode=self.mode,
-            config=redacted(config, self.redact),
-            settings=_settings(wandb),
+            config=config,
+            settings=wandb_service.settings(wandb, self.timeout),
         )
-        self._run.define_metric("train/step")
-        self._run.define_metric("train/*", step_metric="train/step")
-        self._run.define_metric("cl/after")
-        self._run.define_metric("cl/*", step_metric="cl/after")
+        if self._hangs:  # it came too late, and nobody else would end its service
+            wandb_service.kill(wandb)
+            raise TimeoutError("W&B began too late")
+        return begun
 
     def _on_step(self, *, after: int, loss: float, lr: float, **_: Any) -> None:
         self.step += 1
@@ -121,99 +178,52 @@ class WandB:
                 value = matrix.value(after, hospital, metric=metric)
                 if value is not None:
                     row[f"cl/{metric}/{hospital}"] = value
-        row |= {f"cl/{k}": v for k, v in (results.get("summary") or {}).items() if v is not None}
+        row |= scalars(results.get("summary") or {}, "cl/")
         row["matrix/table"] = self._table(results)
-        row["matrix/heatmap"] = _image(png(matrix_heatmap(results, matrix)))
+        row["matrix/heatmap"] = self._image(png(matrix_heatmap(results, matrix)))
         self._run.log(row, step=self.step)
 
     def _on_note(self, *, text: str) -> None:
         self._run.summary["note"] = self.redact(text)
 
     def _on_run_ended(self, *, results: Mapping[str, Any], **_: Any) -> None:
-        self._run.summary.update(scalars(redacted(results, self.redact)))
+        shown = redacted(results, self.redact)
+        pictures = sorted((self.folder / OVERLAYS).glob("*.png")) if self.images else []
+        if pictures:
+            images = [self._image(path.read_bytes(), self.redact(path.stem)) for path in pictures]
+            self._run.log({OVERLAYS: images}, step=self.step)
+        self._run.summary.update(scalars(shown))
+        self._lineage(partial(self._log_model, {key: shown.get(key) for key in ("run", "summary")}))
+
+    def _lineage(self, call: Callable[[], None]) -> None:
+        """Online only; what goes wrong here costs the artifact, not the curves."""
+        if not self.artifacts or self.mode != "online":
+            return
+        try:
+            call()
+        except Exception as error:
+            self._told.append(f"W&B has not taken an artifact: {type(error).__name__}: {error}")
+
+    def _use_hospitals(self, config: Mapping[str, Any], names: list[str]) -> None:
+        for artifact in wandb_artifacts.hospitals(wandb_service.client(self.mode), config, names):
+            self._run.use_artifact(artifact)
+
+    def _log_model(self, told: Mapping[str, Any]) -> None:
+        scratch = Path(self._run.settings.log_dir)
+        model = wandb_artifacts.model(wandb_service.client(self.mode), self.folder, told, scratch)
+        if model is not None:
+            self._run.log_artifact(model)
 
     def _table(self, results: Mapping[str, Any]) -> Any:
-        wandb = _wandb(self.mode)
+        wandb = wandb_service.client(self.mode)
         table = wandb.Table(columns=list(TABLE), data=[[s[key] for key in TABLE] for s in results["scores"]])
         if self.mode != "online":
             # As an artifact it would be staged outside the run folder, with that path in the log.
             table._log_type = None
         return table
 
+    def _image(self, data: bytes, caption: str | None = None) -> Any:
+        from PIL import Image
 
-def scalars(results: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """results.json as one level of `a/b/c` → number, text or bool; what is null is left out.
-
-    A score is `scores/<after>/<hospital>/<organ>/<metric>/{mean,n}`, an experience `experiences/<after>/…`, a
-    skipped case `skipped/<number>/…`, a list of words one text.
-    """
-    flat: dict[str, Any] = {}
-    for key, value in results.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat.update(scalars(value, f"{name}/"))
-        elif key == "scores" and not prefix:
-            for s in value:
-                place = f"scores/{s['after']}/{s['hospital']}/{s['organ']}/{s['metric']}/"
-                flat.update(scalars({"mean": s["mean"], "n": s["n"]}, place))
-        elif key == "experiences" and not prefix:
-            for e in value:
-                flat.update(scalars({k: v for k, v in e.items() if k != "after"}, f"{name}/{e['after']}/"))
-        elif key == "skipped" and not prefix:
-            for i, row in enumerate(value):
-                flat.update(scalars(row, f"{name}/{i}/"))
-        elif isinstance(value, (list, tuple)):
-            flat[name] = ", ".join(map(str, value))
-        elif value is not None:
-            flat[name] = value
-    return flat
-
-
-def has_api_key() -> bool:
-    """Whether W&B could log in: WANDB_API_KEY, or an entry of the netrc file for its server."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
-    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
-    try:
-        return netrc.netrc(str(path)).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _wandb(mode: str) -> Any:
-    if mode != "online":
-        os.environ["WANDB_ERROR_REPORTING"] = "false"  # it would use the network even offline
-    import wandb
-
-    return wandb
-
-
-def _settings(wandb: Any) -> Any:
-    settings = wandb.Settings(
-        silent=True,
-        console="off",
-        symlink=False,
-        reinit="create_new",
-        save_code=False,
-        disable_code=True,
-        disable_git=True,
-        disable_job_creation=True,
-        host="-",
-        username="-",
-        program="-",
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_disable_stats=True,
-        x_save_requirements=False,
-    )
-    wandb.setup(settings)
-    logging.getLogger("wandb").setLevel(logging.CRITICAL + 1)  # its diary begins with our paths
-    return settings
-
-
-def _image(data: bytes) -> Any:
-    import wandb
-    from PIL import Image
-
-    return wandb.Image(Image.open(io.BytesIO(data)))
+        wandb = wandb_service.client(self.mode)
+        return wandb.Image(Image.open(io.BytesIO(data)), caption=caption)

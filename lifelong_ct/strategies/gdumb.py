@@ -54,6 +54,7 @@ class GDumb(Replay):
         if self.memory.allows(hospital, ("x", "y")):
             for n, batch in enumerate(strategy.source.batches(0, strategy.steps * k)):
                 size = len(batch.cases)
+                strategy.drawn += size
                 self._offer(
                     batch, hospital, [clock.train_iterations + (n + i / size) / k for i in range(size)]
                 )

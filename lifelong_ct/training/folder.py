@@ -56,7 +56,7 @@ def claimed(folder: Path) -> Iterator[None]:
             raise LifelongCTError(
                 "another process is running in this folder", str(folder), "wait for it, or stop it"
             ) from error
-        for part in (folder, folder / "checkpoints", folder / "figures"):
+        for part in (folder, folder / "checkpoints", folder / "figures", folder / "overlays"):
             remove_scratch(part)
         yield
     finally:

@@ -65,6 +65,10 @@ class Learner(SupervisedTemplate):
         on_step: told every optimizer step.
 
     Attributes:
+        between_steps: called after an optimizer step, once all hooks around it have fired, with its number within the
+            experience; it must leave the generators and the model as they are.
+        drawn, again: patches that training has read from hospitals so far; how many of them were of cases in `earlier`.
+        earlier: digests of cases that a past experience has shown already.
         source: where patches come from; a plugin may put another in its place before an experience is trained.
         boundaries: see above.
         micro_step: number of the micro-batch within the optimizer step.
@@ -118,6 +122,9 @@ class Learner(SupervisedTemplate):
         self._deaf = [] if boundaries else list(plugins)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == "fp16")
         self.source: PatchSource | None = None
+        self.between_steps: Callable[[int], None] = lambda step: None
+        self.earlier: frozenset[str] = frozenset()
+        self.drawn = self.again = 0
         self.steps, self.micro_step = 0, 0
         self.mb_cases: Sequence[str] = ()
         self.mb_new = 0
@@ -207,6 +214,7 @@ class Learner(SupervisedTemplate):
                     break
                 self._set_lr(step)
                 self._optimizer_step(batches, **kwargs)
+                self.between_steps(step + 1)
         finally:
             getattr(batches, "close", lambda: None)()  # ends what reads ahead
 
@@ -259,6 +267,8 @@ class Learner(SupervisedTemplate):
         self.micro_step, self.mb_cases = micro_step, batch.cases
         self.mb_patients, self.mb_corners = batch.patients, batch.corners
         self.mb_new = 0 if batch.replayed else len(batch.cases)
+        self.drawn += self.mb_new
+        self.again += 0 if batch.replayed else sum(case in self.earlier for case in batch.cases)
         self.mbatch = [batch.x, batch.y]
         self._unpack_minibatch()
 

@@ -148,10 +148,16 @@ class EvaluationOptions:
     schedule: str | int = "every"
     precision: str = "fp32"
     mirror: Sequence[int] = ()
+    panel: int | None = None
+    panel_hospitals: int | None = None
+    within: int | None = None
 
     def __post_init__(self) -> None:
         precision_of(self.precision)
         checked_axes(self.mirror)
+        for key in ("panel", "panel_hospitals", "within"):
+            if getattr(self, key) is not None:
+                _at_least_one(getattr(self, key), key, "evaluation", "write a whole number from 1, or null")
         known = self.schedule in ("every", "final")
         if not known and not (isinstance(self.schedule, int) and self.schedule > 0):
             raise LifelongCTError(
@@ -236,9 +242,9 @@ class RunOptions:
             )
 
 
-def _at_least_one(value: Any, key: str, group: str) -> None:
+def _at_least_one(value: Any, key: str, group: str, fix: str = "write a whole number from 1") -> None:
     if not _whole(value) or value < 1:
-        raise LifelongCTError(f"{key}={value}", f"{group}.{key}", "write a whole number from 1")
+        raise LifelongCTError(f"{key}={value}", f"{group}.{key}", fix)
 
 
 def _yes_or_no(value: Any, key: str, group: str, fix: str = "write true or false") -> None:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.evaluation.costs import costs
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.evaluation.stability import stability
 from lifelong_ct.evaluation.tasks import Task
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.scoring import TOLD
@@ -28,6 +30,7 @@ class Results:
         self.matrix = ResultMatrix()
         self.experiences: list[dict[str, Any]] = []
         self.seconds = {"reading": 0.0, "training": 0.0, "evaluation": 0.0}
+        self.cpu_seconds = dict(self.seconds)
         self.anonymous_peak = 0
         self.router: list[dict[str, Any]] = []
         self._peaks: dict[str, dict[str, int | None]] = {}
@@ -52,9 +55,13 @@ class Results:
             "summary_per_organ": {
                 organ: dict(self.matrix.summary(self.tasks, organ=organ)) for organ in self.matrix.organs
             },
+            **self._within(),
             **self._routed(),
+            "costs": dict(costs(self.experiences)),
             "memory": self.memory(),
             "seconds": {**self.seconds, "total": sum(self.seconds.values())},
+            "cpu_seconds": {**self.cpu_seconds, "total": sum(self.cpu_seconds.values())},
+            "evaluation_share": share(self.seconds),
             "skipped": self.skipped(),
             "error": error,
         }
@@ -66,6 +73,10 @@ class Results:
             {"after": after, "hospital": hospital, "right": right, "cases": cases}
             for hospital, (right, cases) in routing.items()
         ]
+
+    def _within(self) -> dict[str, Any]:
+        """Of a run that scores within experiences."""
+        return {"stability": dict(stability(self.matrix, self.tasks))} if self.matrix.within else {}
 
     def _routed(self) -> dict[str, Any]:
         """Of a model with a router: the measures where it is told the hospital, and the router's share of cases that
@@ -130,6 +141,7 @@ class Results:
             "matrix": self.matrix.state_dict(),
             "experiences": self.experiences,
             "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
             "memory": self.memory(),
             "anonymous_peak": self.anonymous_peak,
             "router": self.router,
@@ -140,9 +152,16 @@ class Results:
         self.matrix.load_state_dict(state["matrix"])
         self.experiences = list(state["experiences"])
         self.seconds = dict(state["seconds"])
+        self.cpu_seconds = dict(state.get("cpu_seconds", self.cpu_seconds))
         self._peaks = {kind: dict(row) for kind, row in state["memory"].items()}
         self.anonymous_peak = state["anonymous_peak"]
         self.router = list(state.get("router", []))
+
+
+def share(seconds: Mapping[str, float]) -> float | None:
+    """Evaluation's share of the time of a run; None before any."""
+    total = sum(value for kind, value in seconds.items() if kind != "total")
+    return seconds.get("evaluation", 0.0) / total if total else None
 
 
 def _listed(organs: Sequence[str] | None) -> list[str] | None:

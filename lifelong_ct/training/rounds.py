@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lifelong_ct.core.errors import LifelongCTError, Refused
+from lifelong_ct.core.errors import DataError, LifelongCTError, Refused
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.streams.parts import Experience, merged
 from lifelong_ct.training.options import RunOptions
@@ -87,6 +87,35 @@ def refuse(options: RunOptions, listed: Sequence[Round]) -> None:
             f"{named} reads patches that it does not train on, one_pass closes each case after its own",
             "strategy.requires, data.schedule",
             "use data.schedule=epochs, or a strategy without requires.held_out (naive, replay, lwf, si)",
+        )
+
+
+def check_open(options: RunOptions, row: Round, reached: int, learnt: int) -> None:
+    """Looks whether the training cases of a round may be read now.
+
+    Args:
+        options: of the run.
+        row: the round.
+        reached: experience that is trained.
+        learnt: the last one that has been.
+
+    Raises:
+        DataError: one pass has left the round behind, or a hospital that does not share its voxels.
+    """
+    private = [hospital.name for hospital in row.hospitals if hospital.private]
+    if private and row.after <= learnt:
+        raise DataError(
+            f"the cases of {row.name} are closed: {', '.join(private)} shares no patches, and has been learnt",
+            "sharing",
+            "use a strategy that does not read past hospitals",
+            "closed",
+        )
+    if options.data.schedule == "one_pass" and row.after < reached:
+        raise DataError(
+            f"the cases of {row.name} are closed: they have been shown",
+            "data.schedule=one_pass",
+            "use data.schedule=epochs, or a strategy that does not read past hospitals",
+            "closed",
         )
 
 

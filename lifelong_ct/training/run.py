@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, held_bytes
+from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import adopt
-from lifelong_ct.core.errors import DataError
 from lifelong_ct.core.host_memory import give_back, steady_heap
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.protocols import Reporter
@@ -20,15 +19,18 @@ from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import planner
 from lifelong_ct.training.building import Builder
+from lifelong_ct.training.costs import Patches, shown_before, spent
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.generations import Generations
 from lifelong_ct.training.learner import StepReport
 from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.panel import Panel
 from lifelong_ct.training.results import Results
-from lifelong_ct.training.rounds import Round, one_pass_steps, rounds
+from lifelong_ct.training.rounds import Round, check_open, one_pass_steps, rounds
 from lifelong_ct.training.scoring import told_routing
 from lifelong_ct.training.spacing import run_spacing
 from lifelong_ct.training.telling import Teller
+from lifelong_ct.training.within import Within
 
 
 class Run:
@@ -95,6 +97,8 @@ class Run:
         self.builder.check_sizes(self.learner.model)
         self.experiences = self.builder.experiences(self._opened, lambda: self.volumes.cases)
         self.scorer = self.builder.scorer(self.volumes, self.teller.stage)
+        self.panel = Panel.of(self.options)
+        self.within = Within(self.options.evaluation.within, self.panel, self.scorer)
 
     # --- the rounds -----------------------------------------------------------------------------------
 
@@ -120,16 +124,20 @@ class Run:
             past, self.learner = self.learner.clock, self.builder.learner(self._on_step)
             self.learner.clock.__dict__.update(vars(past))  # the model is new, the stream goes on
         give_back()
+        self.learner.between_steps = self._between_steps
         self.teller.peak, self._reached = 0, row.after
         with self.teller.timed("reading"):
             volumes = self._opened(row)
         self._pass_on()
         if self.options.data.schedule == "one_pass":
             row = replace(row, steps=one_pass_steps(self.options, len(volumes)))
+        self.learner.earlier = shown_before(self.options, row.after, volumes, self.volumes.cases)
         self.space.see(sees(case for hospital in row.hospitals for case in hospital.train))
         for volume in sorted(volumes, key=lambda v: v.digest):
             self.space.encode_lut(volume.organs, volume.overlaps)
+        self.volumes.open_tests(self.within.hospitals(row.after))
         self.teller.experience(row, len(volumes))
+        self._counted = Patches.of(self.learner, self.plugins)
         with self.teller.timed("training"):
             source = self.builder.source(row, volumes, self.volumes.cases)
             self.learner.learn(experience, source, row.steps)
@@ -143,27 +151,16 @@ class Run:
         Raises:
             DataError: one pass has left the round behind, or a hospital that does not share its voxels.
         """
-        private = [hospital.name for hospital in row.hospitals if hospital.private]
-        if private and row.after <= self._learnt:
-            raise DataError(
-                f"the cases of {row.name} are closed: {', '.join(private)} shares no patches, and has been learnt",
-                "sharing",
-                "use a strategy that does not read past hospitals",
-                "closed",
-            )
-        if self.options.data.schedule == "one_pass" and row.after < self._reached:
-            raise DataError(
-                f"the cases of {row.name} are closed: they have been shown",
-                "data.schedule=one_pass",
-                "use data.schedule=epochs, or a strategy that does not read past hospitals",
-                "closed",
-            )
+        check_open(self.options, row, self._reached, self._learnt)
         return self.volumes.train(row.hospitals)
 
     def _evaluate(self, after: int) -> None:
         with self.teller.timed("evaluation"):
             give_back()
-            rows = self.scorer.score(self.learner.model, after, self.stream.scored)
+            last = after == self.rounds[-1].after
+            hospitals = self.panel.after(after, last, self.results.matrix)
+            self.scorer.watch = self.teller.scored if last else None
+            rows = self.scorer.score(self.learner.model, after, hospitals)
         self._pass_on()
         self.results.matrix.append(rows)
         self.results.routed(after, self.scorer.routing)
@@ -178,12 +175,18 @@ class Run:
                 "hospital": row.name,
                 "steps": row.steps,
                 "anonymous_peak": self.teller.peak,
-                "held": held_bytes(self.plugins),
+                **spent(self.learner, self.plugins, self._counted),
             }
         )
         self.teller.ended(row)
         if self.options.requires.resumable:
             self._generations.save(row.after, self.state_dict(row.after))
+
+    def _between_steps(self, step: int) -> None:
+        if self.within.due(step, self.learner.steps):
+            with self.teller.timed("evaluation"):
+                rows = self.within.score(self.learner, self._reached, step)
+            self.results.matrix.append(rows)
 
     def _on_step(self, report: StepReport) -> None:
         self._pass_on()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -25,6 +29,23 @@ from lifelong_ct.training.planner import EVALUATION, evaluation_bytes
 TOLD = "_told"
 """Ends the name of a metric of predictions by a model that was told the hospital."""
 Scores = list[tuple[str, str, float | None]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A case at the moment of its scores, for who wants to look at it; nothing of it is kept here.
+
+    Attributes:
+        raw: image and reference on the case's own grid.
+        prediction: channel ids `[D,H,W]` on the same grid.
+        channels: organ → its id in `prediction`.
+        scores: (organ, metric, value) of the prediction.
+    """
+
+    raw: RawCase
+    prediction: npt.NDArray[np.uint8]
+    channels: Mapping[str, int]
+    scores: Scores
 
 
 def told_routing(routing: Mapping[str, tuple[int, int]]) -> str:
@@ -62,6 +83,7 @@ class Scorer:
     Attributes:
         routing: hospital → cases of the last `score` that were routed to it, and its cases; of hospitals with one part,
             where there is another that they could be mistaken for.
+        watch: shown each case, as (hospital, pseudonym, `Scored`); nobody where None.
     """
 
     def __init__(
@@ -81,26 +103,35 @@ class Scorer:
         self.native, self.identity, self.ledger = native, identity, ledger
         self.device, self.amp, self.progress = device, amp, progress
         self.routing: dict[str, tuple[int, int]] = {}
+        self.watch: Callable[[Hospital, str, Scored], None] | None = None
         self._mirroring: Mirroring | None = None
 
-    def score(self, model: nn.Module, after: int, hospitals: Sequence[Hospital]) -> list[EvaluationRow]:
-        """Every metric of every annotated organ of every test case."""
+    def score(
+        self, model: nn.Module, after: int, hospitals: Sequence[Hospital], step: int | None = None
+    ) -> list[EvaluationRow]:
+        """Every metric of every annotated organ of every test case; `step`: see `EvaluationRow`."""
         cases = [(hospital, case) for hospital in hospitals for case in hospital.test]
         rows = []
         self.routing = {}
         self._mirroring = mirroring_of(self.options, self.label_space.channels)
         for done, (hospital, case) in enumerate(cases, start=1):
             pseudonym = self.identity.of(case)
+            patient = self.identity.of_patient(hospital.name, case.patient)
+            show = None if self.watch is None else partial(self.watch, hospital, pseudonym)
             rows += [
-                EvaluationRow(after, hospital.name, pseudonym, organ, metric, value)
+                EvaluationRow(
+                    after, hospital.name, pseudonym, organ, metric, value, patient, case.label_kind, step
+                )
                 for organ, metric, value in self._score_case(
-                    model, self.native(hospital, case), hospital.name
+                    model, self.native(hospital, case), hospital.name, show
                 )
             ]
             self.progress("evaluating", done, len(cases))
         return rows
 
-    def _score_case(self, model: nn.Module, raw: RawCase, hospital: str) -> Scores:
+    def _score_case(
+        self, model: nn.Module, raw: RawCase, hospital: str, show: Callable[[Scored], None] | None = None
+    ) -> Scores:
         ready = to_model(raw, self.spacing)
         width = len(self.label_space.channels) + 1
         channels = raw.image.size // math.prod(raw.shape)
@@ -108,21 +139,24 @@ class Scorer:
         with self.ledger.reserve("ram", EVALUATION, need):
             image = ready.image if ready.image.ndim == 4 else ready.image[None]
 
-            def scores(ranking: Sequence[int] | None) -> Scores:
+            def scores(ranking: Sequence[int] | None, show: Callable[[Scored], None] | None) -> Scores:
                 given = (self.options.roi, self.options.overlap, self.device, self.amp, 1, ranking)
                 predicted = predict_labels(
                     model, image, *given, precision=self.options.precision, mirroring=self._mirroring
                 )
                 native = to_scan(predicted, ready, raw)
                 channels = {organ: i for i, organ in enumerate(self.label_space.channels, start=1)}
-                return score_case(native, raw, channels, raw.spacing, self.options.metrics)
+                found = score_case(native, raw, channels, raw.spacing, self.options.metrics)
+                if show is not None:
+                    show(Scored(raw, native, channels, found))
+                return found
 
             if not (isinstance(model, PartedModel) and model.routes):
-                return scores(None)
+                return scores(None, show)
             found, told = (model.route(torch.as_tensor(image), name) for name in (None, hospital))
             self._count(model, hospital, found)
-            first = scores(found)
-            second = first if model.owners(told) == model.owners(found) else scores(told)
+            first = scores(found, show)
+            second = first if model.owners(told) == model.owners(found) else scores(told, None)
             return first + [(organ, metric + TOLD, value) for organ, metric, value in second]
 
     def _count(self, model: PartedModel, hospital: str, ranking: Sequence[int]) -> None:

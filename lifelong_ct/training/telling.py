@@ -1,7 +1,7 @@
 """What reporters hear of a run.
 
-Events: run_started, experience_started, stage, step, note, evaluated, experience_ended, run_ended; their fields
-stand where they are sent, here or in `training.run`.
+Events: run_started, experience_started, stage, step, note, scored, evaluated, experience_ended, run_ended; their
+fields stand where they are sent, here or in `training.run`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.host_memory import anonymous_rss
 from lifelong_ct.core.protocols import Reporter
+from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.learner import StepReport
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.results import Results
 from lifelong_ct.training.rounds import Round
+from lifelong_ct.training.scoring import Scored
 
 
 class Teller:
@@ -36,6 +38,7 @@ class Teller:
     def __init__(self, options: RunOptions, reporter: Reporter, results: Results) -> None:
         self.options, self.reporter, self.results = options, reporter, results
         self.peak, self._began = 0, 0.0
+        self._inner = [(0.0, 0.0)]
         self._row: Round | None = None
 
     def start(self, rounds: Sequence[Round], plugins: Iterable[StrategyPlugin], done: int) -> None:
@@ -87,6 +90,11 @@ class Teller:
             seconds=time.monotonic() - self._began,
         )
 
+    def scored(self, hospital: Hospital, case: str, scored: Scored) -> None:
+        """A case of the last evaluation, voxels and all; of a hospital that does not share its voxels, nothing."""
+        if not hospital.private:
+            self.reporter.event("scored", hospital=hospital.name, case=case, scored=scored)
+
     def evaluated(self, after: int, rows: Any) -> None:
         """Scores after an experience, which the results have already."""
         document = self.results.document("running")
@@ -130,9 +138,16 @@ class Teller:
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
-        """Adds up the seconds of a kind of work."""
-        start = time.monotonic()
+        """Adds up the seconds of a kind of work, by the clock and of processors; work within other work counts once."""
+        start = time.monotonic(), time.process_time()
+        self._inner.append((0.0, 0.0))
         try:
             yield
         finally:
-            self.results.seconds[what] += time.monotonic() - start
+            took = time.monotonic() - start[0], time.process_time() - start[1]
+            within, around = self._inner.pop(), self._inner.pop()
+            self._inner.append((around[0] + took[0], around[1] + took[1]))
+            self.results.seconds[what] += took[0] - within[0]
+            self.results.cpu_seconds[what] += took[1] - within[1]
+            if what == "evaluation" and len(self._inner) > 1:
+                self._began += took[0]  # the seconds of a step are those of training

@@ -104,8 +104,7 @@ class Volumes:
             DataError: a test case cannot be used.
             LimitExceeded: it needs more memory than there is.
         """
-        if hospital.name not in self._test and not hospital.private:
-            self._test[hospital.name] = self._window(hospital)
+        self.open_tests([hospital])
         key = None if hospital.private else self._test[hospital.name].get(case.id)
         if key is None:
             with self.store.admission.room(need(hospital.layout, case, None), 0, self.name(case)):
@@ -113,6 +112,12 @@ class Volumes:
         stored = self._ingest(hospital, None, lambda taken: False, cached=False).reopen(case, key)
         image, label = stored.read((0, 0, 0), stored.shape)
         return RawCase(np.asarray(image), label, stored.affine, stored.organs, stored.overlaps, stored.scales)
+
+    def open_tests(self, hospitals: Iterable[Hospital]) -> None:
+        """Puts test cases into the store, as far as they fit: `native` need not while training reads."""
+        for hospital in hospitals:
+            if hospital.name not in self._test and not hospital.private:
+                self._test[hospital.name] = self._window(hospital)
 
     def leave(self, hospitals: Iterable[Hospital]) -> None:
         """Once they are learnt: of those that do not share patches the store keeps nothing, also of what somebody else

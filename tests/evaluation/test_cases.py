@@ -6,6 +6,8 @@ import pytest
 from lifelong_ct.core.errors import DataError
 from lifelong_ct.evaluation.cases import score_case
 from lifelong_ct.evaluation.dice import Dice
+from lifelong_ct.evaluation.lesions import Lesions
+from lifelong_ct.evaluation.surface import Surface
 from lifelong_ct.evaluation.volume import Volume
 
 MM = (1.0, 1.0, 1.0)
@@ -112,3 +114,38 @@ def test_an_organ_contains_what_lies_in_it_on_either_path() -> None:
     scores = score_case(line(4, 4, 2, 1, 0), reference, channels, (10.0, 10.0, 10.0), [Volume()])
     volumes = {organ: value for organ, name, value in scores if name == "volume_ml"}
     assert volumes == {"kidney": 4.0, "kidney_left": 3.0, "kidney_tumor": 2.0, "kidney_tumor_left": 2.0}
+
+
+def test_a_metric_is_asked_for_that_of_the_organ() -> None:
+    """Tumours are counted, livers are not, and each has its tolerance: voxels 3 mm apart are within 5, not within 2."""
+    reference = Reference(line(1, 1, 0, 0, 2, 0, 0, 0), ("liver", "liver_tumor"))
+    prediction = line(1, 1, 0, 0, 0, 0, 0, 2)
+    channels = {"liver": 1, "liver_tumor": 2}
+    rows = score_case(prediction, reference, channels, MM, [Lesions(), Dice(), Surface()])
+    found = {(organ, metric): value for organ, metric, value in rows}
+    assert {organ for organ, metric in found if metric == "lesions"} == {"liver_tumor"}
+    assert found["liver_tumor", "lesion_sensitivity"] == 0.0
+    assert found["liver_tumor", "lesion_false_positives"] == 1
+    assert (found["liver_tumor", "nsd"], found["liver", "nsd"]) == (0.5, 1.0)
+    assert {metric for organ, metric in found if organ == "liver"} == {"dice", *Surface.names}
+
+
+def test_a_metric_that_knows_nothing_of_organs_needs_nothing_more() -> None:
+    class Voxels:
+        names = ("voxels",)
+
+        def __call__(
+            self, prediction: np.ndarray, reference: np.ndarray, spacing: object
+        ) -> dict[str, float]:
+            return {"voxels": float(prediction.sum())}
+
+    rows = score_case(line(1, 1, 0), Reference(line(1, 0, 0), ("liver",)), {"liver": 1}, MM, [Voxels()])
+    assert rows == [("liver", "voxels", 2.0)]
+
+
+def test_what_nobody_knows_is_no_false_positive_and_no_surface() -> None:
+    reference = Reference(line(0, 1, 0, 0, 2, 0), ("liver_tumor",), ((),))
+    rows = score_case(line(0, 1, 0, 0, 1, 0), reference, {"liver_tumor": 1}, MM, [Lesions(), Surface()])
+    values = {metric: value for _, metric, value in rows}
+    assert (values["lesion_sensitivity"], values["lesion_false_positives"]) == (1.0, 0)
+    assert (values["nsd"], values["hd95"]) == (1.0, 0.0)

@@ -8,10 +8,18 @@ from lifelong_ct.evaluation.dice import Dice
 MM = (1.0, 1.0, 1.0)
 
 
-def test_by_hand() -> None:
-    prediction = np.array([1, 1, 1, 0, 0, 0], bool).reshape(1, 2, 3)
-    reference = np.array([0, 1, 1, 1, 1, 0], bool).reshape(1, 2, 3)
-    assert Dice()(prediction, reference, MM) == {"dice": pytest.approx(2 * 2 / (3 + 4))}
+@pytest.mark.parametrize(
+    ("prediction", "reference", "dice"),
+    [
+        ([1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 1, 0], 2 * 2 / (3 + 4)),
+        ([1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0], 2 * 2 / (2 + 4)),
+        ([1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0], 0.0),
+        ([1, 0, 1, 0, 1, 0], [1, 0, 1, 0, 1, 0], 1.0),
+    ],
+)
+def test_by_hand(prediction: list[int], reference: list[int], dice: float) -> None:
+    masks = (np.array(values, bool).reshape(1, 2, 3) for values in (prediction, reference))
+    assert Dice()(*masks, MM) == {"dice": pytest.approx(dice)}
 
 
 def test_monai_agrees() -> None:

@@ -55,7 +55,7 @@ def test_the_table_has_a_hole_where_nothing_was_scored() -> None:
 def test_summary_skips_a_hospital_without_test_cases() -> None:
     summary = ResultMatrix(ROWS).summary(["a", "no tests", "b"])
     assert summary["acc"] == pytest.approx((0.4 + 1.0) / 2)
-    assert summary["bwt"] == pytest.approx(0.4 - 0.45)
+    assert summary["bwt"] == pytest.approx(0.4 - 0.8)  # over a1: a2 is not in the last row
 
 
 def test_joint_training_scored_once_at_the_end() -> None:
@@ -115,6 +115,32 @@ def test_cases_csv_there_and_back(tmp_path: Path) -> None:
         r for r in matrix.rows() if r.value is not None
     }
     assert back.to_scores()[0] == matrix.to_scores()[0]
+
+
+def test_cases_csv_tells_whose_case_it_is_and_who_labelled_it(tmp_path: Path) -> None:
+    """In the last columns; a file of an earlier version has neither."""
+    rows = [EvaluationRow(1, "a", f"c{i}", "liver", "dice", 0.5, "p", ("expert", "model")[i]) for i in (0, 1)]
+    matrix, path = ResultMatrix([*rows, row(1, "b", "c", "liver", 0.5)]), tmp_path / "cases.csv"
+    matrix.write_cases_csv(path)
+    assert path.read_text().splitlines() == [
+        "after,hospital,case,organ,dice,patient,label_kind",
+        "1,a,c0,liver,0.5,p,expert",
+        "1,a,c1,liver,0.5,p,model",
+        "1,b,c,liver,0.5,,",
+    ]
+    back, copy = ResultMatrix.read_cases_csv(path), ResultMatrix()
+    copy.load_state_dict(matrix.state_dict())
+    for each in (matrix, back, copy):
+        assert [each.about(*key) for key in (("a", "c0"), ("a", "c1"), ("b", "c"))] == [
+            ("p", "expert"),
+            ("p", "model"),
+            ("", ""),
+        ]
+        assert next((r.patient, r.label_kind) for r in each.rows()) == ("p", "expert")
+    copy.load_state_dict(
+        {k: v for k, v in matrix.state_dict().items() if k != "about"}
+    )  # of an earlier version
+    assert copy.about("a", "c0") == ("", "")
 
 
 @pytest.mark.parametrize("text", [None, "a,b\n1,2\n", "after,hospital,case,organ,dice\nx,a,c,liver,0.5\n"])

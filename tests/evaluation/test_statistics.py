@@ -41,6 +41,15 @@ def test_the_permutation_test_counts_signs() -> None:
     assert paired_test(differences.tolist(), [0.0] * 5) == pytest.approx(two_sided)
 
 
+def test_many_signs_are_drawn() -> None:
+    """Of 24 pairs 2^24 signs: the drawn p is near the normal one, √Σd² the deviation of the sum."""
+    differences = np.random.default_rng(0).normal(0.02, 0.05, 24)
+    expected = 2 * stats.norm.sf(differences.sum() / np.sqrt((differences**2).sum()))
+    found = [paired_test(differences.tolist(), [0.0] * 24, seed=seed) for seed in (0, 0, 1)]
+    assert found[0] == found[1] == pytest.approx(expected, abs=0.015)
+    assert found[2] == pytest.approx(expected, abs=0.015)
+
+
 def test_wilcoxon_is_scipy_s() -> None:
     a, b = np.random.default_rng(0).random((2, 12))
     assert paired_test(a.tolist(), b.tolist(), "wilcoxon") == pytest.approx(stats.wilcoxon(a - b).pvalue)

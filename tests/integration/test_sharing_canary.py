@@ -1,6 +1,7 @@
 """Of a hospital that does not share its voxels none is in any file once it is learnt; of one that does, some are."""
 
 import gzip
+import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -101,6 +102,14 @@ def searched(world: Path, name: str) -> set[str]:
     )
 
 
+def drawn(world: Path) -> set[str]:
+    """Hospitals of which there are overlays; every picture belongs to one."""
+    (index,) = (world / "left").rglob("overlays/index.json")
+    rows = json.loads(index.read_text())
+    assert len(list(index.parent.glob("*.png"))) == 3 * len(rows)
+    return {row["hospital"] for row in rows}
+
+
 def kinds(files: set[str]) -> set[str]:
     """Which of the folders of a run hold something."""
     return {Path(file).parts[1] for file in files}
@@ -126,6 +135,7 @@ def test_nothing_is_left_of_those_that_do_not_share(world: Path, tier: str) -> N
     assert main(args) == 0
     assert searched(world, "north") == searched(world, "south") == set()
     assert kinds(searched(world, "west")) == {"store", "runs"}, "the search finds what is shared"
+    assert drawn(world) == {"west"}, "overlays are compressed pictures, which the search does not look into"
 
 
 def test_what_is_shared_is_found_in_the_store_and_among_the_exemplars(world: Path) -> None:

@@ -24,7 +24,7 @@ DICE = [
 ]
 
 
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "wbr"}
 
 
 class Page(HTMLParser):
@@ -166,13 +166,13 @@ class MadeUpRun:
         self.end(reporter)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def made_up() -> type[MadeUpRun]:
     """The class; call it with what shall differ."""
     return MadeUpRun
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def parse() -> type[Page]:
     """Reads a page."""
     return Page

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lifelong_ct.reporting.comparison import compare, comparison, flat, measured, spread, to_csv
+from lifelong_ct.reporting.comparison import compare, comparison, flat, measured, spread, strata_csv, to_csv
 from lifelong_ct.reporting.run_folder import Run, RunFolder, read_run
 
 
@@ -60,6 +60,19 @@ def test_other_settings_are_another_row(tmp_path: Path, made_up) -> None:
         ("replay (memory.exemplars=4MiB)", 2),
         ("naive", 1),
     ]
+
+
+def test_labels_are_unique_where_the_keys_that_differ_are_many(tmp_path: Path, made_up) -> None:
+    runs = [
+        folder(tmp_path, made_up, "x", 0, {"model": {**dict.fromkeys("abcd", i // 2), "e": i}})
+        for i in range(3)
+    ]
+    labels = {row.label for row in comparison(runs)}
+    assert labels == {
+        "x (model.a=0, model.b=0, model.c=0, model.d=0)",
+        "x (model.a=0, model.b=0, model.c=0, model.d=0) #2",
+        "x (model.a=1, model.b=1, model.c=1, model.d=1)",
+    }
 
 
 def test_a_part_that_takes_over_the_seed_is_no_other_method(tmp_path: Path, made_up) -> None:
@@ -122,6 +135,28 @@ def test_the_csv_has_full_numbers(tmp_path: Path, made_up) -> None:
     assert float(line["bwt_mean"]) == pytest.approx(-0.20)
     assert float(line["bwt_sd"]) == pytest.approx(0.03 * 2**0.5)
     assert line["bwt_n"] == "2"
+
+
+def test_the_csv_says_what_is_significant(tmp_path: Path, made_up) -> None:
+    """Three hospitals of two patients are enough for a test; each cell of R moves by the same."""
+    runs = [folder(tmp_path, made_up, "naive", 0)]
+    better = [[value + 0.1 * (i == 3) for value in row] for i, row in enumerate(made_up().dice)]
+    runs.append(folder(tmp_path, made_up, "replay", 0, dice=better))
+    first, second = csv.DictReader(io.StringIO(to_csv(compare(runs))))
+    assert (first["label"], first["versus_best"], first["versus_naive"]) == ("replay", "", "better")
+    assert (second["versus_best"], second["versus_naive"]) == ("worse", "")
+    assert float(first["over_naive"]) == pytest.approx(0.1)
+    assert float(first["p_naive"]) == pytest.approx(2 / 2**6)  # six patients, all better: one pair, two sides
+    assert (first["patients"], first["rank_mean"], first["first"]) == ("6", "1.0", "1.0")
+    assert first["note"] == "1 seed: the interval says nothing about other seeds"
+    # the two organs of a patient lie 0.05 above and below the mean, so that patients do not differ
+    assert float(first["acc_low"]) == pytest.approx(0.8) == float(first["acc_high"])
+
+
+def test_the_csv_of_kinds_of_label(tmp_path: Path, made_up) -> None:
+    (line,) = csv.DictReader(io.StringIO(strata_csv(compare([folder(tmp_path, made_up, "naive", 0)]))))
+    assert (line["label"], line["label_kind"], line["patients"]) == ("naive", "synthetic", "6")
+    assert float(line["acc"]) == pytest.approx(0.7)
 
 
 def test_spread_leaves_out_what_is_undefined() -> None:

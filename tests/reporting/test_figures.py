@@ -6,13 +6,16 @@ import pytest
 from PIL import Image
 
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.reporting.curves import MOST, shown_hospitals
 from lifelong_ct.reporting.figures import (
     experience_names,
     heat_colours,
+    luminance,
     matrix_heatmap,
     memory_bars,
     run_figures,
     running_mean,
+    time_bars,
 )
 from lifelong_ct.reporting.style import PALETTE, line_style, png, save
 from lifelong_ct.reporting.train_log import TrainStep
@@ -25,7 +28,7 @@ def steps() -> list[TrainStep]:
 def test_every_figure_of_a_run(made_up, tmp_path: Path) -> None:
     run = made_up()
     figures = run_figures(run.results(), run.matrix(), steps())
-    assert list(figures) == ["matrix", "hospitals", "loss", "memory"]
+    assert list(figures) == ["matrix", "hospitals", "loss", "memory", "time"]
     for name, figure in figures.items():
         image = Image.open(save(figure, tmp_path / f"{name}.png"))
         assert min(image.size) > 200
@@ -38,7 +41,7 @@ def test_a_run_without_scores_has_no_matrix() -> None:
 
 def test_joint_training_has_no_curves(made_up) -> None:
     run = made_up(first=3)
-    assert list(run_figures(run.results(), run.matrix(), [])) == ["matrix", "memory"]
+    assert list(run_figures(run.results(), run.matrix(), [])) == ["matrix", "memory", "time"]
 
 
 def test_the_heatmap_shows_the_numbers(made_up) -> None:
@@ -74,7 +77,19 @@ def test_many_hospitals_fit(made_up) -> None:
 
 
 def test_text_on_a_cell_can_be_read() -> None:
-    assert [heat_colours(value)[1] for value in (0.0, 1.0)] == ["#ffffff", "#111111"]
+    assert [heat_colours(value)[1] for value in (0.0, 1.0)] == ["#ffffff", "#000000"]
+    for value in np.linspace(0, 1, 101):
+        one, other = sorted(map(luminance, heat_colours(value)))
+        assert (other + 0.05) / (one + 0.05) >= 4.5  # WCAG 2.2, 1.4.3
+
+
+def test_luminance_of_the_standard() -> None:
+    # https://www.w3.org/TR/WCAG22/#dfn-relative-luminance: weights of pure colours; 0x77 / 255 to linear by hand
+    assert [round(luminance(c), 4) for c in ("#ff0000", "#00ff00", "#0000ff")] == [0.2126, 0.7152, 0.0722]
+    assert luminance("#777777") == pytest.approx(((119 / 255 + 0.055) / 1.055) ** 2.4)
+
+
+def test_heat_is_clipped() -> None:
     assert heat_colours(7.0) == heat_colours(1.0)
 
 
@@ -107,4 +122,29 @@ def test_memory_is_told_as_stored_not_as_reserved() -> None:
     axes = memory_bars({"disk": disk, "gpu": {"limit": None, "peak": 2048, "used": 0}}).axes[0]
     filled = [bar.get_width() for bar in axes.patches if bar.get_fill()]
     assert filled == [25.0]
-    assert [text.get_text() for text in axes.texts] == ["1.0 KiB of 4.0 KiB", "2.0 KiB, no limit"]
+    assert [text.get_text() for text in axes.texts] == ["disk: 1.0 KiB of 4.0 KiB", "gpu: 2.0 KiB, no limit"]
+
+
+def test_time_in_percent() -> None:
+    axes = time_bars({"reading": 1.0, "training": 30.0, "evaluation": 9.0, "total": 40.0}).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [2.5, 75.0, 22.5]
+    assert axes.texts[1].get_text() == "training: 30 s, 75 %"
+
+
+def test_curves_have_intervals_over_cases(made_up) -> None:
+    run = made_up()
+    figure = run_figures(run.results(), run.matrix(), [])["hospitals"]
+    first = figure.axes[0]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "a (n = 2)", "b (n = 2)", "c (n = 2)", "d (n = 2)",
+    ]  # fmt: skip
+    assert first.lines[0].get_ydata().tolist() == pytest.approx([0.1, 0.8, 0.6, 0.5])
+    assert first.lines[1].get_xdata() == [1]  # where a was trained
+    assert len(first.collections) == 1
+
+
+def test_of_many_hospitals_those_that_lost_most_are_drawn() -> None:
+    names = [f"h{i}" for i in range(MOST + 2)]
+    table = np.array([[0.9] * len(names), [0.9 - 0.01 * i for i in range(len(names))]])
+    assert shown_hospitals(names, table) == names[2:]
+    assert shown_hospitals(names[:3], table[:, :3]) == names[:3]

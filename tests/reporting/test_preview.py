@@ -28,7 +28,7 @@ def test_the_planes_with_most_labels_are_shown() -> None:
         assert below < above
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()] + [
-        place.get_title("left") for place in figure.axes
+        place.get_title(loc="left") for place in figure.axes
     ]
     assert texts == ["liver", "spleen", "axial", "coronal", "sagittal"]
 

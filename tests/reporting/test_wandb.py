@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from offline import read_offline
+from offline import read_offline, services
 
 from lifelong_ct.reporting.fanout import Reporters
 from lifelong_ct.reporting.html import HtmlReport
 from lifelong_ct.reporting.run_folder import RunFolder, read_run, redacted
-from lifelong_ct.reporting.wandb import WandB, has_api_key, scalars
+from lifelong_ct.reporting.scalars import scalars
+from lifelong_ct.reporting.wandb import WandB
+from lifelong_ct.reporting.wandb_file import keys
+from lifelong_ct.reporting.wandb_service import has_api_key
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +36,7 @@ def test_the_offline_file_holds_config_matrix_and_every_scalar(tmp_path: Path, m
     )
     assert (read["run"].project, read["run"].host) == ("lifelong-ct", "-")
     assert {key: read["config"][key] for key in run.config} == run.config
+    assert read["axes"] == {"train/*": "train/step", "cl/*": "cl/after", "matrix/*": "cl/after"}
     rows = {row["cl/after"]: row for row in read["history"] if "cl/after" in row}
     for after, scores in enumerate(run.dice):
         for hospital, score in zip("abcd", scores, strict=True):
@@ -109,27 +113,26 @@ def test_two_runs_of_one_process_stay_apart(tmp_path: Path, made_up) -> None:
     assert [read_offline(tmp_path / run.name)["summary"]["run/seed"] for run in runs] == [1, 2]
 
 
-def service() -> list[int]:
-    """Processes of W&B that this one has started."""
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
-    if not children.exists():
-        pytest.skip("this system does not tell a process's children")
-    pids = map(int, children.read_text().split())
-    return [pid for pid in pids if "wandb" in Path(f"/proc/{pid}/comm").read_text()]
-
-
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 def test_a_killed_service_costs_the_copy_only(tmp_path: Path, made_up) -> None:
     run, folder = made_up(), tmp_path / "first"
     reporters = Reporters([RunFolder(folder, str), WandB(folder, str)])
     run.start(reporters)
     run.experience(reporters, 1)
-    for pid in service():
+    for pid in services(os.getpid()):
         os.kill(pid, signal.SIGKILL)
     run.experience(reporters, 2)
     run.experience(reporters, 3)
     run.end(reporters)
     assert list(reporters.failures) == ["WandB"]
-    assert "WandB failed at" in (folder / "log.txt").read_text()
+    log, unsent = (folder / "log.txt").read_text(), reporters.unsent["WandB"]
+    assert "WandB failed at" in log
+    assert (
+        f"WandB was not sent {unsent['evaluated']} × evaluated, 1 × run_ended, {unsent['step']} × step" in log
+    )
+    (file,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
+    assert keys(file)["train/loss"] + unsent["step"] == 15
+    assert keys(file)["cl/after"] + unsent["evaluated"] == 3
     assert read_run(folder).results["summary"]["acc"] == pytest.approx(0.7)
     run.play(WandB(tmp_path / "second", str))  # the next run of the process has a service again
     assert read_offline(tmp_path / "second")["summary"]["status"] == "finished"

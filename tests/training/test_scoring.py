@@ -146,6 +146,9 @@ def test_rows_show_pseudonyms_only(tmp_path):
         EvaluationRow(3, "h", one, "liver", "dice", 1.0),
         EvaluationRow(3, "h", two, "liver", "dice", 1.0),
     ]
+    patients = [Identity(tmp_path).of_patient("h", case.patient) for case in hospitals[0].test]
+    assert [r.patient for r in rows] == patients
+    assert {r.label_kind for r in rows} == {case.label_kind for case in hospitals[0].test}
     for case in hospitals[0].test:
         assert case.id not in repr(rows)
         assert case.patient not in repr(rows)
