@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 CHECK_BELOW = 0.85
-"""A scan whose certainty is lower is worth a look; how this was chosen: benchmarks/README.md."""
+"""A scan whose certainty is lower is worth a look; a guess, `benchmarks/quality_flag.py` says what it catches."""
 
 
 class Certainty:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from served import geometry, millilitres, network, predict, save, table, turned
 from slices import write_scan
-from whole_runs import run
+from whole_runs import places
+
+from lifelong_ct.cli.main import main
 
 ORGANS = ("kidney_left", "liver", "liver_tumor", "kidney_right")
 SPACING = (1.25, 1.5, 2.0)
@@ -168,7 +170,8 @@ def test_mirroring_is_refused_before_anything_is_read_where_a_side_is_missing(
 def test_a_run_that_could_not_be_mirrored_does_not_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(tmp_path, "stream.organs=[kidney_left,liver]", "evaluation.mirror=[0]") == 2
+    args = ["stream=phantom", "stream.organs=[kidney_left,liver]", "evaluation.mirror=[0]"]
+    assert main(["debug=tiny", *args, *places(tmp_path)]) == 2
     assert "kidney_right, has no channel" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.lctvol"))
 
