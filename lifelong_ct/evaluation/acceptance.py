@@ -74,14 +74,12 @@ def judge(old: ResultMatrix, new: ResultMatrix, rules: Rules) -> Judgement:
     decisions = {cell.decision for cell in cells}
     decision: Decision = max(decisions, key=_SEVERITY.index)
     stops = decision == "blocked" or (decision == "undecided" and rules.undecided_blocks)
-    return Judgement(decision, tuple(cells), _only(new, old), 2 if stops else 0)
+    return Judgement(decision, tuple(cells), _only(new, old, cells), 2 if stops else 0)
 
 
 def _hospitals(matrix: ResultMatrix) -> list[str]:
     """Scored at the end."""
-    return [
-        h for h in matrix.hospitals if any(matrix.cases(matrix.last, h, metric=m) for m in matrix.metrics)
-    ]
+    return [hospital for hospital in matrix.hospitals if matrix.scored(matrix.last, hospital)]
 
 
 def _same_hospitals(old: ResultMatrix, new: ResultMatrix, rules: Rules) -> None:
@@ -116,9 +114,9 @@ def _chosen(names: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
     return known if names is None else names
 
 
-def _only(new: ResultMatrix, old: ResultMatrix) -> tuple[str, ...]:
+def _only(new: ResultMatrix, old: ResultMatrix, cells: Sequence[Cell]) -> tuple[str, ...]:
     """What only the new model has scores of."""
-    known = _hospitals(old)
+    known, compared = _hospitals(old), {(cell.hospital, cell.organ) for cell in cells}
     found = []
     for hospital in _hospitals(new):
         if hospital not in known:
@@ -128,6 +126,6 @@ def _only(new: ResultMatrix, old: ResultMatrix) -> tuple[str, ...]:
             scored = (
                 any(m.cases(m.last, hospital, organ, metric) for metric in m.metrics) for m in (new, old)
             )
-            if tuple(scored) == (True, False):
+            if tuple(scored) == (True, False) and (hospital, organ) not in compared:
                 found.append(f"{hospital}: {organ}")
     return tuple(found)

@@ -18,7 +18,8 @@ _ROOT = ("alpha", "minimum_patients", "undecided", "missing", "metrics", "hospit
 _LIMITS = ("margin", "negative_flips", "worst_decile")
 # names of metrics begin so: `dice_told` is a Dice
 _LESS = ("hd95", "asd", "lesion_false_positives", "volume_abs_error_ml")
-_MORE = ("dice", "iou", "nsd", "lesion_sensitivity")
+OVERLAP = ("dice", "iou", "nsd")
+_MORE = (*OVERLAP, "lesion_sensitivity")
 
 
 @dataclass(frozen=True)
