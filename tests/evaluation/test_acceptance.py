@@ -272,3 +272,44 @@ def test_rules_may_choose_hospitals_and_organs() -> None:
     old = matrix({("a", "liver"): OLD, ("b", "liver"): OLD, ("a", "spleen"): OLD})
     new = matrix({("a", "liver"): SAME, ("c", "liver"): SAME, ("a", "spleen"): WORSE})
     assert judge(old, new, rules(hospitals=["a"], organs=["liver"])).decision == "accepted"
+
+
+def test_a_hospital_that_is_no_longer_scored_at_the_end_is_told() -> None:
+    """Between experiences only some hospitals may be scored; of a run that stops there the others would drop out."""
+    whole = matrix({("a", "liver"): SAME}, after=2)
+    lost = matrix({("a", "liver"): OLD}, after=2)
+    lost.append(matrix({("b", "liver"): OLD}, after=1).rows())
+    for pair, name in (((lost, whole), "old"), ((whole, lost), "new")):
+        with pytest.raises(
+            LifelongCTError, match=f"the {name} model was scored on b before, and not after experience 2"
+        ):
+            judge(*pair, rules())
+        assert judge(*pair, rules(hospitals=["a"])).decision == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"hospitals": ["a", "b"], "organs": ["liver"]}, ["hospital 'b'", "compared are a"]),
+        ({"hospitals": ["b"], "organs": ["liver", "spleen"]}, ["organ 'liver'", "compared are spleen"]),
+        (
+            {"metrics": {"dice": {"margin": 0.1}, "hd95": {"margin": 1}}},
+            ["metric 'hd95'", "compared are dice"],
+        ),
+        (
+            {"exceptions": [{"hospital": "b", "organ": "liver", "margin": 0.01}]},
+            ["no cell is of b liver", "a liver dice, b spleen dice"],
+        ),
+        ({"exceptions": [{"hospital": "b", "margin": 0.01}], "hospitals": ["a"]}, ["no cell is of b"]),
+    ],
+)
+def test_rules_that_guard_nothing_are_told(more: dict[str, Any], words: list[str]) -> None:
+    """Each name is known, but liver is scored at a and spleen at b, and no distance has a value."""
+    values: Values = {("a", "liver"): OLD, ("b", "spleen"): OLD}
+    pair = [matrix(values), matrix(values)]
+    for model in pair:
+        model.append(matrix(dict.fromkeys(values, [None] * 10), "hd95").rows())
+    with pytest.raises(LifelongCTError) as error:
+        judge(*pair, rules(**more))
+    for word in words:
+        assert word in str(error.value)
