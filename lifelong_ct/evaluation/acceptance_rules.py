@@ -113,7 +113,7 @@ def parse_rules(told: Any) -> Rules:
             raise LifelongCTError("there is no margin", f"metrics.{name}", "state what the mean may lose")
     return Rules(
         alpha=_number(root.get("alpha", 0.05), "alpha", 0.0, 0.5, above=True),
-        minimum_patients=_count(root.get("minimum_patients", 10), "minimum_patients"),
+        minimum_patients=_count(root.get("minimum_patients", 20), "minimum_patients"),
         undecided_blocks=_blocks(root, "undecided"),
         missing_blocks=_blocks(root, "missing"),
         metrics={n: Limits(**_limits(given, f"metrics.{n}")) for n, given in metrics.items()},

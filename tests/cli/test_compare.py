@@ -87,7 +87,7 @@ def test_few_patients_are_undecided(tmp_path: Path, capsys: pytest.CaptureFixtur
     rules.write_text("undecided: allow\nmetrics: {dice: {margin: 0.05}}\n")
     assert main(["compare", str(old), str(new)]) == 2
     assert (
-        "undecided: south, liver spleen pancreas, dice: 3 patients, 10 are needed" in capsys.readouterr().out
+        "undecided: south, liver spleen pancreas, dice: 3 patients, 20 are needed" in capsys.readouterr().out
     )
     assert main(["compare", str(old), str(new), f"--accept={rules}"]) == 0
     assert capsys.readouterr().out.count("undecided: too few patients") == 1
