@@ -9,7 +9,8 @@ import numpy as np
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import read_json, write_bytes, write_json
-from lifelong_ct.reporting.planes import Shown, draw, surroundings, tints
+from lifelong_ct.data.types import local_ids
+from lifelong_ct.reporting.planes import Shown, Within, draw, surroundings, tints
 
 if TYPE_CHECKING:
     from lifelong_ct.training.scoring import Scored
@@ -117,19 +118,20 @@ def read_overlays(run_folder: Path) -> list[Overlay]:
 
 
 def _shown(scored: Scored) -> Shown:
-    """Cut out around what is annotated and predicted; the first channel of several."""
+    """Cut out around what is annotated and predicted; the first channel of several. All of it are views: evaluation's
+    memory is admitted without pictures."""
     raw = scored.raw
     assert raw.label is not None
     image = raw.image if raw.image.ndim == 3 else raw.image[0]
-    ids = {organ: scored.channels[organ] for organ in raw.organs if organ in scored.channels}
-    annotated = np.isin(scored.prediction, list(ids.values()))
-    annotated |= raw.label > 0
-    box = surroundings(annotated, raw.spacing)
-    cut = type(raw)(image[box], raw.label[box], raw.affine, raw.organs, raw.overlaps)
-    prediction = scored.prediction[box]
+    ids = {organ: [scored.channels[organ]] for organ in raw.organs if organ in scored.channels}
+    any_id = [channel for channels in ids.values() for channel in channels]
+    box = surroundings(
+        (np.isin(p, any_id) | (r > 0) for p, r in zip(scored.prediction, raw.label, strict=True)), raw.spacing
+    )
+    prediction, label = scored.prediction[box], raw.label[box]
     return Shown(
-        cut.image,
-        {organ: prediction == ids.get(organ, -1) for organ in raw.organs},
-        {organ: cut.mask(organ) for organ in raw.organs},
+        image[box],
+        {organ: Within(prediction, ids.get(organ, [])) for organ in raw.organs},
+        {organ: Within(label, local_ids(organ, raw.organs, raw.overlaps)) for organ in raw.organs},
         raw.spacing,
     )

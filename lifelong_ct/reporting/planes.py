@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,26 @@ LIMIT = 100_000
 """Bytes of a picture, at most; noise that does not compress costs resolution."""
 _OPACITY, _COLOURS = 0.4, 128
 Box = tuple[slice, slice, slice]
+Plane = npt.NDArray[np.bool_]
+
+
+class Within:
+    """Where a label map has one of some values, as a bool array would say it, but made only for the part that is asked:
+    a volume per organ is more than a case takes itself.
+
+    Args:
+        labels: integers `[D,H,W]`; a view will do.
+        values: what counts.
+    """
+
+    def __init__(self, labels: npt.NDArray[Any], values: Sequence[int]) -> None:
+        self._labels, self._values = labels, list(values)
+
+    def __getitem__(self, part: int | tuple[int | slice, ...]) -> Plane:
+        return np.isin(self._labels[part], self._values)
+
+    def __iter__(self) -> Iterator[Plane]:
+        return (self[d] for d in range(len(self._labels)))
 
 
 class Shown(NamedTuple):
@@ -35,8 +55,8 @@ class Shown(NamedTuple):
     """
 
     image: npt.NDArray[np.int16]
-    predicted: Mapping[str, npt.NDArray[np.bool_]]
-    reference: Mapping[str, npt.NDArray[np.bool_]]
+    predicted: Mapping[str, Plane | Within]
+    reference: Mapping[str, Plane | Within]
     spacing: Sequence[float]
 
 
@@ -57,27 +77,38 @@ def tints(organs: Sequence[str]) -> dict[str, str]:
     return {organ: TINTS[i % len(TINTS)] for i, organ in enumerate(organs)}
 
 
-def where(predicted: npt.NDArray[np.bool_], reference: npt.NDArray[np.bool_]) -> tuple[int, int, int]:
+def where(predicted: Iterable[Plane], reference: Iterable[Plane]) -> tuple[int, int, int]:
     """Per axis the plane with the most voxels that differ; with the most voxels where none differs; the middle where
-    there are none."""
-    for mask in (predicted ^ reference, reference):
-        if mask.any():
-            d, h, w = (int(np.argmax(mask.sum(axis=_others(axis)))) for axis in range(3))
+    there are none. Both are read plane by plane of their first axis."""
+    both = _counts(np.stack((p ^ r, r)) for p, r in zip(predicted, reference, strict=True))
+    for kind in (0, 1):
+        if both[0][kind].any():
+            d, h, w = (int(np.argmax(counts[kind])) for counts in both)
             return d, h, w
-    d, h, w = (size // 2 for size in reference.shape)
+    d, h, w = (counts.shape[1] // 2 for counts in both)
     return d, h, w
 
 
-def surroundings(mask: npt.NDArray[np.bool_], spacing: Sequence[float]) -> Box:
-    """The box around what is true, `MARGIN` mm wider; everything where nothing is."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    if not found:
+def surroundings(mask: Iterable[Plane], spacing: Sequence[float]) -> Box:
+    """The box around what is true, `MARGIN` mm wider; everything where nothing is. Read as `where` does."""
+    found = [np.flatnonzero(counts) for counts in _counts(mask)]
+    if not found[0].size:
         return (slice(None), slice(None), slice(None))
     d, h, w = (
-        slice(max(0, box.start - _voxels(mm)), box.stop + _voxels(mm))
-        for box, mm in zip(found[0], spacing, strict=True)
+        slice(max(0, int(at[0]) - _voxels(mm)), int(at[-1]) + 1 + _voxels(mm))
+        for at, mm in zip(found, spacing, strict=True)
     )
     return d, h, w
+
+
+def _counts(planes: Iterable[Plane]) -> list[npt.NDArray[np.int64]]:
+    """True voxels in every plane of each axis, `[..., D]`, `[..., H]`, `[..., W]`, of D planes `[..., H, W]`; nothing
+    as large as the volume is made."""
+    rows, columns = [], np.int64(0)
+    for plane in planes:
+        rows.append(plane.sum(axis=-1))
+        columns = columns + plane.sum(axis=-2)
+    return [np.sum(rows, axis=-1).T, np.sum(rows, axis=0), np.asarray(columns)]
 
 
 def _small(shown: Shown, axis: int, at: int) -> bytes:
@@ -88,8 +119,9 @@ def _small(shown: Shown, axis: int, at: int) -> bytes:
 
 
 def _picture(shown: Shown, axis: int, at: int, pixels: int) -> bytes:
+    cut: tuple[int | slice, ...] = (*[slice(None)] * axis, at)
     mm = [shown.spacing[other] for other in _others(axis)]
-    grey = _turned(np.take(shown.image, at, axis=axis)).astype(np.float32)
+    grey = _turned(shown.image[cut]).astype(np.float32)
     size = _size(grey.shape, mm, pixels)
     low, high = WINDOW
     grey = np.clip((grey - low) * np.float32(255 / (high - low)), 0, 255)
@@ -98,7 +130,7 @@ def _picture(shown: Shown, axis: int, at: int, pixels: int) -> bytes:
     for organ, tint in tints(list(shown.reference)).items():
         colour = _rgb(tint)
         predicted, reference = (
-            _mask(np.take(masks[organ], at, axis=axis), size) for masks in (shown.predicted, shown.reference)
+            _mask(masks[organ][cut], size) for masks in (shown.predicted, shown.reference)
         )
         picture[predicted] = (1 - _OPACITY) * picture[predicted] + _OPACITY * colour
         picture[reference & ~ndimage.binary_erosion(reference, iterations=2)] = colour

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +7,11 @@ import pytest
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.data.types import RawCase
+from lifelong_ct.reporting import overlays
 from lifelong_ct.reporting.fanout import Reporters
 from lifelong_ct.reporting.html import HtmlReport, write_run_page
 from lifelong_ct.reporting.overlays import Overlays, read_overlays
+from lifelong_ct.reporting.planes import Shown
 from lifelong_ct.reporting.run_folder import RunFolder, read_run
 from lifelong_ct.training.scoring import Scored
 
@@ -69,6 +72,31 @@ def test_a_missing_picture_is_told(tmp_path: Path) -> None:
     (tmp_path / "overlays" / "a-axial.png").unlink()
     with pytest.raises(LifelongCTError, match="overlays are damaged"):
         read_overlays(tmp_path)
+
+
+def test_pictures_take_next_to_no_memory(tmp_path: Path) -> None:
+    organs, shape = tuple(f"organ{i}" for i in range(25)), (160, 160, 160)
+    label = np.random.default_rng(0).integers(0, 26, shape).astype(np.uint8)  # the box is the whole volume
+    raw = RawCase(np.zeros(shape, np.int16), label, np.diag([1.0, 1.0, 1.0, 1.0]), organs)
+    case = Scored(raw, label[::-1], {o: i for i, o in enumerate(organs, 1)}, [("organ3", "dice", 0.1)])
+    reporter = Overlays(tmp_path)
+    tracemalloc.start()
+    reporter.event("scored", hospital="north", case="a", scored=case)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * label.size
+
+
+def test_an_organ_is_drawn_with_what_it_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = np.zeros((8, 8, 8), np.uint8)
+    label[1:4, 2:4, 2:4], label[4:6, 2:4, 2:4], label[6, 6, 6] = 1, 3, 2  # 3: liver and spleen at once
+    raw = RawCase(np.zeros(label.shape, np.int16), label, np.diag([9.0, 9.0, 40.0, 1.0]), ORGANS, ((0, 1),))
+    seen: list[Shown] = []
+    monkeypatch.setattr(overlays, "draw", lambda shown, organ: seen.append(shown) or {})
+    tell(tmp_path, {"a": Scored(raw, np.zeros_like(label), {"liver": 1}, [("liver", "dice", 0.0)])})
+    for organ in ORGANS:  # margins of 15 mm: two voxels, and none of 40 mm
+        assert (np.stack(list(seen[0].reference[organ])) == raw.mask(organ)[:, :, 2:7]).all()
+        assert not any(plane.any() for plane in seen[0].predicted[organ])
 
 
 def test_the_page_shows_them(tmp_path: Path, made_up, parse) -> None:
