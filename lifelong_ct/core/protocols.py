@@ -24,6 +24,7 @@ class Reporter(Protocol):
     """Receives the events of a run. A reporter that raises is reported once and switched off.
 
     It may have besides: `state_dict` and `load_state_dict`; `hears`, the names of the events that it keeps something of;
+    `copies`, true where all that it is sent stands in the run folder too;
     `told()`, texts since the last call that a user should know; `lost()`, number of events by name that it took and does
     not hold, asked when it was closed after a failure.
     """

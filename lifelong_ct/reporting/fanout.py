@@ -115,7 +115,9 @@ class Reporters:
     def _count(self, name: str) -> None:
         if self.unsent[name]:
             counted = ", ".join(f"{n} × {kind}" for kind, n in sorted(self.unsent[name].items()))
-            self._tell(f"{name} was not sent {counted}; all of it stands in the run folder")
+            copies = getattr(self._off[name], "copies", False)
+            left = "all of it stands in the run folder" if copies else "what it makes of them is missing"
+            self._tell(f"{name} was not sent {counted}; {left}")
 
 
 def _told(reporter: Reporter) -> list[str]:

@@ -32,6 +32,7 @@ class TensorBoard:
     """
 
     hears = ("run_started", "step", "evaluated", "note", "run_ended")
+    copies = True
 
     def __init__(
         self, folder: Path, redact: Callable[[str], str], flush_seconds: float = 30, queue: int = 100

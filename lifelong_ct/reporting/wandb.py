@@ -47,6 +47,7 @@ class WandB:
     """
 
     hears = ("run_started", "step", "evaluated", "note", "run_ended")
+    copies = True
 
     def __init__(
         self,

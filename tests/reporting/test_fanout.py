@@ -93,6 +93,7 @@ class Failing(Recorder):
     """Takes `good` events, then fails; of those that it took it lost one step."""
 
     hears = ("step", "evaluated", "run_ended")
+    copies = True
 
     def __init__(self, good: int, at_close: bool = False) -> None:
         super().__init__()
@@ -145,6 +146,21 @@ def test_an_end_that_fails_says_what_was_lost() -> None:
         "Failing failed at close and is switched off, the run goes on",
         "Failing was not sent 1 × step",
     ]
+
+
+@pytest.mark.parametrize(
+    ("copies", "left"), [(True, "all of it stands in the run folder"), (False, "missing")]
+)
+def test_only_a_copy_is_in_the_run_folder_too(copies: bool, left: str) -> None:
+    recorder, failing = Recorder(), Failing(0)
+    failing.copies = copies
+    reporters = Reporters([failing, recorder])
+    reporters.event("step")
+    reporters.close("finished")
+    assert notes(recorder)[-1].startswith(
+        "Failing was not sent 2 × step; "
+    )  # the one it was sent, the one it lost
+    assert notes(recorder)[-1].endswith(left)
 
 
 def test_what_a_reporter_has_to_tell_is_told_once() -> None:
