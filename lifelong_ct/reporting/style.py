@@ -32,6 +32,7 @@ RC: Any = {
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
     "text.color": INK,
+    "text.parse_math": False,  # a name with two dollar signs is no formula
     "xtick.color": INK,
     "ytick.color": INK,
     "axes.spines.top": False,

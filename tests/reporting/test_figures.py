@@ -17,7 +17,7 @@ from lifelong_ct.reporting.figures import (
     running_mean,
     time_bars,
 )
-from lifelong_ct.reporting.style import PALETTE, line_style, png, save
+from lifelong_ct.reporting.style import PALETTE, line_style, new_axes, png, save
 from lifelong_ct.reporting.train_log import TrainStep
 
 
@@ -32,6 +32,14 @@ def test_every_figure_of_a_run(made_up, tmp_path: Path) -> None:
     for name, figure in figures.items():
         image = Image.open(save(figure, tmp_path / f"{name}.png"))
         assert min(image.size) > 200
+
+
+def test_a_name_is_no_formula() -> None:
+    with new_axes(2, 2) as (_, (axes,)):
+        axes.set(title=r"St $\frac$ Mary", xlabel="a $x_$ b")  # as formulas both would raise
+        axes.plot([0, 1], label="$^$")
+        axes.legend()
+        axes.set_xticks([0], ["$_$"])
 
 
 def test_a_run_without_scores_has_no_matrix() -> None:
