@@ -64,7 +64,7 @@ def collect(runs: Path) -> Collection:
         if run.status == "finished":
             found.finished.append(run)
         else:
-            found.left_out.append(_left_out(run))
+            found.left_out.append(left_out(run, str(run.results.get("error") or GOES_ON)))
     return found
 
 
@@ -78,7 +78,8 @@ def read_runs(runs: Path) -> list[Run]:
     return found
 
 
-def _left_out(run: Run) -> LeftOut:
+def left_out(run: Run, why: str) -> LeftOut:
+    """A run that can be read and is not compared."""
     done = len(run.results.get("experiences") or ())
     return LeftOut(
         run.path.name,
@@ -86,7 +87,7 @@ def _left_out(run: Run) -> LeftOut:
         f"{done} of {plural(len(run.tasks), 'experience')}" if run.tasks else UNDEFINED,
         number((run.results.get("summary") or {}).get("acc")),
         _written(run.path),
-        str(run.results.get("error") or GOES_ON),
+        why,
     )
 
 

@@ -50,6 +50,8 @@ class Overlays:
         worst: how many cases.
     """
 
+    hears = ("scored", "evaluated")
+
     def __init__(self, path: Path, worst: int = WORST) -> None:
         self.path, self.worst = path / OVERLAYS, worst
         self._held: list[Overlay] = []
@@ -93,28 +95,26 @@ class Overlays:
 
 
 def read_overlays(run_folder: Path) -> list[Overlay]:
-    """What `Overlays` wrote, the worst first; nothing where there is nothing.
+    """What `Overlays` wrote, the worst first, without pictures that are no longer there.
 
     Raises:
-        LifelongCTError: a picture is missing, or the index is damaged.
+        LifelongCTError: the index is damaged.
     """
     folder = run_folder / OVERLAYS
     if not (folder / INDEX).is_file():
         return []
     try:
-        return [
-            Overlay(
-                **{
-                    **row,
-                    "planes": {p: (folder / f"{row['case']}-{p}.png").read_bytes() for p in row["planes"]},
-                }
-            )
-            for row in read_json(folder / INDEX)
-        ]
+        found = [Overlay(**{**row, "planes": _pictures(folder, row)}) for row in read_json(folder / INDEX)]
     except (OSError, TypeError, KeyError) as error:
         raise LifelongCTError(
             f"the overlays are damaged: {error!r}", str(folder), "delete the folder; the page does without"
         ) from error
+    return [overlay for overlay in found if overlay.planes]
+
+
+def _pictures(folder: Path, row: dict[str, Any]) -> dict[str, bytes]:
+    files = {plane: folder / f"{row['case']}-{plane}.png" for plane in row["planes"]}
+    return {plane: file.read_bytes() for plane, file in files.items() if file.is_file()}
 
 
 def _shown(scored: Scored) -> Shown:

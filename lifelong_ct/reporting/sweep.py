@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import write_text
 from lifelong_ct.reporting import significance_table
 from lifelong_ct.reporting.axes import axes_csv, axes_table
-from lifelong_ct.reporting.collecting import REPORT, collect
+from lifelong_ct.reporting.collecting import REPORT, Collection, collect, left_out
 from lifelong_ct.reporting.comparison import COLUMNS, Row, Section, Spread, compare, to_csv
 from lifelong_ct.reporting.html import write_run_page
 from lifelong_ct.reporting.page import heat_table, render, write_figures
@@ -52,9 +53,7 @@ def write_report(runs: Path, out: Path | None = None) -> Path:
     if (runs / RESULTS).is_file():
         return write_run_page(read_run(runs))
     found = collect(runs)
-    for run in found.finished:
-        if _is_old(run):
-            write_run_page(run)
+    _refresh(found)
     out = out or runs / REPORT
     sections = compare(found.finished)
     write_text(out / "comparison.csv", to_csv(sections))
@@ -181,6 +180,19 @@ def _run(run: Run, out: Path) -> dict[str, Any]:
         "command": run.info.get("command", ""),
         "page": Path(os.path.relpath(page, out)).as_posix() if page.exists() else "",
     }
+
+
+def _refresh(found: Collection) -> None:
+    """Writes missing and old pages; a run that is too damaged for one is listed, not fatal."""
+    for run in list(found.finished):
+        try:
+            if _is_old(run):
+                write_run_page(run)
+        except Exception as error:  # files of a run may be damaged in any way
+            what = error.what if isinstance(error, LifelongCTError) else repr(error)
+            found.finished.remove(run)
+            found.left_out.append(left_out(run, f"its page cannot be made: {what}"))
+    found.left_out.sort()
 
 
 def _is_old(run: Run) -> bool:

@@ -67,9 +67,18 @@ def test_the_first_of_several_channels_is_drawn(tmp_path: Path) -> None:
     assert len(read_overlays(tmp_path)[0].planes) == 3
 
 
-def test_a_missing_picture_is_told(tmp_path: Path) -> None:
+def test_pictures_that_are_gone_are_done_without(tmp_path: Path) -> None:
+    tell(tmp_path, {"a": scored(0.1, 0.2), "b": scored(0.3, 0.4)})
+    for gone in ("a-axial", "b-axial", "b-coronal", "b-sagittal"):
+        (tmp_path / "overlays" / f"{gone}.png").unlink()
+    assert [(each.case, list(each.planes)) for each in read_overlays(tmp_path)] == [
+        ("a", ["sagittal", "coronal"])
+    ]
+
+
+def test_a_damaged_index_is_told(tmp_path: Path) -> None:
     tell(tmp_path, {"a": scored(0.1, 0.2)})
-    (tmp_path / "overlays" / "a-axial.png").unlink()
+    (tmp_path / "overlays" / "index.json").write_text('[{"case": "a"}]')
     with pytest.raises(LifelongCTError, match="overlays are damaged"):
         read_overlays(tmp_path)
 

@@ -127,6 +127,17 @@ def test_pages_of_runs_are_rebuilt_when_old(runs: Path) -> None:
     assert comparison.read_bytes() == first
 
 
+def test_a_run_whose_page_cannot_be_made_is_left_out(runs: Path, parse) -> None:
+    damaged = runs / "toy-naive-s0-0a"
+    (damaged / "overlays").mkdir()
+    (damaged / "overlays" / "index.json").write_text("[{}]")
+    (damaged / PAGE).unlink()
+    text = parse(write_report(runs)).text
+    assert "toy-naive-s0-0a finished 3 of 3 experiences" in text
+    assert "its page cannot be made: the overlays are damaged" in text
+    assert "naive 1 0.700" in text  # the other seed
+
+
 def test_a_run_folder_gets_its_own_page_only(runs: Path) -> None:
     assert write_report(runs / "toy-naive-s0-0a") == runs / "toy-naive-s0-0a" / "report.html"
     assert not (runs / "report").exists()
