@@ -131,10 +131,8 @@ def contributions(
 def in_both(first: ResultMatrix, second: ResultMatrix, metric: str = "dice") -> Among:
     """The cases with a value after the last experience of each: Dice is undefined where an absent organ was not
     predicted, and 0 where it was, so that two models do not have the same scores of the same cases."""
-    last = [matrix.defined(metric) for matrix in (first, second)]
     rows = [
-        {h: row for (after, h), row in each.items() if after == matrix.last}
-        for each, matrix in zip(last, (first, second), strict=True)
+        {h: row for (after, h), row in m.defined(metric).items() if after == m.last} for m in (first, second)
     ]
     return in_all((h, each.get(h, {})) for h in {**rows[0], **rows[1]} for each in rows)
 

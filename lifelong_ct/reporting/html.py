@@ -167,7 +167,7 @@ def _agreement(run: Run) -> list[list[str]]:
     return [
         [
             organ,
-            str(each.cases),
+            f"{each.cases} (+ {each.absent} absent)" if each.absent else str(each.cases),
             _between(each.bias, each.bias_interval, 1, signed=True),
             UNDEFINED if each.limits is None else " … ".join(number(v, 1, signed=True) for v in each.limits),
             _between(each.concordance, each.concordance_interval, 2),
