@@ -164,7 +164,9 @@ def test_a_real_scan(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="open: with a network of a few minutes off by 5 to 23 %, not within 5 %", strict=False)
+@pytest.mark.xfail(
+    reason="open: with a network of a few minutes off by 5 to 23 %, not within 5 %", strict=False
+)
 @pytest.mark.parametrize("path", SCANS, ids=lambda path: path.name)
 def test_an_oblique_copy_has_the_same_volumes(path: Path, served: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
