@@ -53,8 +53,9 @@ def judge(old: ResultMatrix, new: ResultMatrix, rules: Rules) -> Judgement:
 
     Raises:
         LifelongCTError: they share no scored patient, the old one knows a hospital, organ or metric that the new one
-            does not, or the rules name what neither knows.
+            does not, a hospital was scored before the end and not at it, or the rules name what no cell has.
     """
+    _to_the_end(old, new, rules)
     _same_hospitals(old, new, rules)
     cells = [
         cell
@@ -69,19 +70,52 @@ def judge(old: ResultMatrix, new: ResultMatrix, rules: Rules) -> Judgement:
             "compare",
             "score both models on the same stream, with the same paths.state: its key makes the pseudonyms of cases",
         )
+    _all_used(rules, cells)
     adjusted = iter(holm([cell.test.p for cell in cells if cell.test]))
     cells = [decided(replace(cell, p=next(adjusted)) if cell.test else cell, rules) for cell in cells]
     decisions = {cell.decision for cell in cells}
     decision: Decision = max(decisions, key=_SEVERITY.index)
     stops = decision == "blocked" or (decision == "undecided" and rules.undecided_blocks)
-    return Judgement(decision, tuple(cells), _only(new, old), 2 if stops else 0)
+    return Judgement(decision, tuple(cells), _only(new, old, cells), 2 if stops else 0)
 
 
 def _hospitals(matrix: ResultMatrix) -> list[str]:
     """Scored at the end."""
-    return [
-        h for h in matrix.hospitals if any(matrix.cases(matrix.last, h, metric=m) for m in matrix.metrics)
-    ]
+    return [hospital for hospital in matrix.hospitals if matrix.scored(matrix.last, hospital)]
+
+
+def _to_the_end(old: ResultMatrix, new: ResultMatrix, rules: Rules) -> None:
+    """Nobody may leave the comparison by not being scored any more."""
+    for name, matrix in (("old", old), ("new", new)):
+        lost = [h for h in _chosen(rules.hospitals, matrix.hospitals) if h not in _hospitals(matrix)]
+        if lost := [hospital for hospital in lost if hospital in matrix.hospitals]:
+            raise LifelongCTError(
+                f"the {name} model was scored on {', '.join(lost)} before, and not after experience {matrix.last}",
+                "compare",
+                "score it there with `lifelong-ct evaluate`, or name in the rules the hospitals that count",
+            )
+
+
+def _all_used(rules: Rules, cells: Sequence[Cell]) -> None:
+    """A rule that no cell uses guards nobody."""
+    there = [{"hospital": cell.hospital, "organ": cell.organ, "metric": cell.metric} for cell in cells]
+    named = {"hospital": rules.hospitals or (), "organ": rules.organs or (), "metric": tuple(rules.metrics)}
+    for what, names in named.items():
+        has = list(dict.fromkeys(cell[what] for cell in there))
+        for name in names:
+            if name not in has:
+                raise LifelongCTError(
+                    f"the {what} {name!r} of the rules has no score to compare",
+                    "compare",
+                    f"take it out of the rules, or score both models on it; compared are {', '.join(has)}",
+                )
+    for keys, _ in rules.exceptions:
+        if not any(keys.items() <= cell.items() for cell in there):
+            raise LifelongCTError(
+                f"no cell is of {' '.join(keys.values())}",
+                "exceptions of the rules",
+                "there are " + ", ".join(" ".join(cell.values()) for cell in there),
+            )
 
 
 def _same_hospitals(old: ResultMatrix, new: ResultMatrix, rules: Rules) -> None:
@@ -116,9 +150,9 @@ def _chosen(names: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
     return known if names is None else names
 
 
-def _only(new: ResultMatrix, old: ResultMatrix) -> tuple[str, ...]:
+def _only(new: ResultMatrix, old: ResultMatrix, cells: Sequence[Cell]) -> tuple[str, ...]:
     """What only the new model has scores of."""
-    known = _hospitals(old)
+    known, compared = _hospitals(old), {(cell.hospital, cell.organ) for cell in cells}
     found = []
     for hospital in _hospitals(new):
         if hospital not in known:
@@ -128,6 +162,6 @@ def _only(new: ResultMatrix, old: ResultMatrix) -> tuple[str, ...]:
             scored = (
                 any(m.cases(m.last, hospital, organ, metric) for metric in m.metrics) for m in (new, old)
             )
-            if tuple(scored) == (True, False):
+            if tuple(scored) == (True, False) and (hospital, organ) not in compared:
                 found.append(f"{hospital}: {organ}")
     return tuple(found)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from lifelong_ct.evaluation.acceptance_rules import Limits, Rules
+from lifelong_ct.evaluation.acceptance_rules import OVERLAP, Limits, Rules
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.evaluation.noninferiority import NonInferiority, non_inferiority
 
@@ -26,7 +27,7 @@ class Cell:
     Attributes:
         hospital, organ, metric: which.
         limits: that hold here.
-        patients: that both models have a score of.
+        patients: that both models have a score of, and those whose absent organ one of them has drawn.
         missing: patients with a scan that the old model has a score of and the new one has not.
         higher: whether more is better.
         old, new: means over `patients`; NaN, as below, where there are none.
@@ -72,17 +73,26 @@ class Cell:
 def scored(
     old: ResultMatrix, new: ResultMatrix, hospital: str, organ: str, metric: str, rules: Rules
 ) -> Cell | None:
-    """Compares the patients that both have scored, without a decision; None where the old model has no score."""
-    before, after = (m.cases(m.last, hospital, organ, metric) for m in (old, new))
-    if not before:
-        return None
+    """Compares the patients that both have scored, without a decision; None where there is nothing to compare.
+
+    Overlap (Dice, IoU, NSD) is undefined where reference and prediction are empty, and 0 where only one of them is. So
+    where one model has 0 and the other nothing, the other has rightly left out an organ that is absent: 1 for it here.
+    """
+    before, after = (m.outcomes(m.last, hospital, organ, metric) for m in (old, new))
     limits, higher = rules.limits(hospital, organ, metric), metric in rules.higher
     sign = 1.0 if higher else -1.0
-    person = {case: _patient(old, new, hospital, case) for case in before}
-    missing = {person[case] for case in before.keys() - after.keys()}
+    overlap = higher and metric.startswith(OVERLAP)
+    if overlap:
+        before, after = _absence_counts(before, after), _absence_counts(after, before)
+    lacking = _lacking(before, after, overlap)
     by_patient: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for case in sorted(before.keys() & after.keys()):
-        by_patient[person[case]].append((before[case], after[case]))
+        first, second = before[case], after[case]
+        if first is not None and second is not None:
+            by_patient[_patient(old, new, hospital, case)].append((first, second))
+    missing = {_patient(old, new, hospital, case) for case in lacking}
+    if not by_patient and not missing:
+        return None
     if not by_patient:
         return Cell(hospital, organ, metric, limits, patients=0, missing=len(missing))
     scores = np.array([np.mean(pairs, axis=0) for pairs in by_patient.values()])
@@ -130,6 +140,23 @@ def decided(cell: Cell, rules: Rules) -> Cell:
         few = f"{people}, {rules.minimum_patients} are needed"
         return replace(cell, decision="undecided", reasons=(few,))
     return replace(cell, decision="accepted")
+
+
+def _absence_counts(
+    mine: Mapping[str, float | None], theirs: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """With 1 where mine is undefined and theirs is 0. Overlap above 0 needs an organ: undefined is then no score."""
+    return {case: 1.0 if v is None and theirs.get(case) == 0 else v for case, v in mine.items()}
+
+
+def _lacking(
+    before: Mapping[str, float | None], after: Mapping[str, float | None], overlap: bool
+) -> list[str]:
+    """Cases with a score of the old model and none of the new; of overlap also those that the old one rightly left empty
+    and the new one was never asked about."""
+    unasked = before.keys() - after.keys() if overlap else set()
+    lost = (case for case, value in before.items() if value is not None and after.get(case) is None)
+    return sorted({*unasked, *lost})
 
 
 def _people(count: int) -> str:

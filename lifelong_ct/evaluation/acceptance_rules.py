@@ -18,7 +18,8 @@ _ROOT = ("alpha", "minimum_patients", "undecided", "missing", "metrics", "hospit
 _LIMITS = ("margin", "negative_flips", "worst_decile")
 # names of metrics begin so: `dice_told` is a Dice
 _LESS = ("hd95", "asd", "lesion_false_positives", "volume_abs_error_ml")
-_MORE = ("dice", "iou", "nsd", "lesion_sensitivity")
+OVERLAP = ("dice", "iou", "nsd")
+_MORE = (*OVERLAP, "lesion_sensitivity")
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def parse_rules(told: Any) -> Rules:
             raise LifelongCTError("there is no margin", f"metrics.{name}", "state what the mean may lose")
     return Rules(
         alpha=_number(root.get("alpha", 0.05), "alpha", 0.0, 0.5, above=True),
-        minimum_patients=_count(root.get("minimum_patients", 10), "minimum_patients"),
+        minimum_patients=_count(root.get("minimum_patients", 20), "minimum_patients"),
         undecided_blocks=_blocks(root, "undecided"),
         missing_blocks=_blocks(root, "missing"),
         metrics={n: Limits(**_limits(given, f"metrics.{n}")) for n, given in metrics.items()},

@@ -120,6 +120,10 @@ class ResultMatrix:
                     per_case.setdefault(case, []).append(value)
         return {case: sum(values) / len(values) for case, values in per_case.items()}
 
+    def outcomes(self, after: int, hospital: str, organ: str, metric: str) -> Mapping[str, float | None]:
+        """Case → value, None where it is undefined; cases that were not scored are not in it."""
+        return self._values.get((after, hospital, metric, organ), {})
+
     def value(
         self,
         after: int,

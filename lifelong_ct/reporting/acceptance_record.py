@@ -20,7 +20,8 @@ from lifelong_ct.evaluation.acceptance_cell import Cell
 from lifelong_ct.evaluation.acceptance_rules import Rules
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.evaluation.noninferiority import METHOD
-from lifelong_ct.reporting.run_folder import CASES, RESULTS, read_run
+from lifelong_ct.reporting.checking import check_cases
+from lifelong_ct.reporting.run_folder import CASES, RESULTS, Run, read_run
 
 SCHEMA = 1
 _WHOLE = ("finished", "stopped")
@@ -55,7 +56,7 @@ def read_scored(path: Path) -> Scored:
     """Of a run folder, or a cases.csv.
 
     Raises:
-        LifelongCTError: neither, damaged, or of a run that has not ended.
+        LifelongCTError: neither, damaged, of a run that has not ended, or whose last scores are not those of its end.
     """
     if not path.is_dir():
         return Scored(ResultMatrix.read_cases_csv(path), {}, {CASES: _checksum(path)})
@@ -64,13 +65,50 @@ def read_scored(path: Path) -> Scored:
     if (path / RESULTS).is_file():
         run = read_run(path)
         results, files = run.results, {**files, RESULTS: path / RESULTS}
-        if run.status not in _WHOLE:
-            raise LifelongCTError(
-                f"the run is {run.status}",
-                str(path),
-                "compare runs that have ended: the same command goes on",
-            )
+        _ended(run)
+        _unchanged(run)
+        _scored_to_the_end(run)
     return Scored(matrix, results, {name: _checksum(file) for name, file in files.items()})
+
+
+def _ended(run: Run) -> None:
+    if run.status not in _WHOLE:
+        raise LifelongCTError(
+            f"the run is {run.status}",
+            str(run.path),
+            "compare runs that have ended: the same command goes on",
+        )
+
+
+def _unchanged(run: Run) -> None:
+    differences, _ = check_cases(run)
+    if differences:
+        raise LifelongCTError(
+            f"{CASES} is not the file that {RESULTS} was written with",
+            str(run.path),
+            "run lifelong-ct report --check; compare what the run has written itself",
+        )
+
+
+def _scored_to_the_end(run: Run) -> None:
+    """Of a run that stops early the last scores may be older than the model, or of a few cases per hospital."""
+    fix = "let the run finish, or score its model with `lifelong-ct evaluate` and compare the table that it writes"
+    learnt = max((int(row["after"]) for row in run.results.get("experiences") or ()), default=None)
+    last = run.matrix.last
+    if learnt is not None and learnt != last:
+        raise LifelongCTError(
+            f"the model has learnt {learnt} experiences, its last scores are after {last}", str(run.path), fix
+        )
+    panel = (run.config.get("evaluation") or {}).get("panel")
+    if run.status == "stopped" and panel is not None:
+        few = [h for h in run.matrix.hospitals if len(run.matrix.scored(last, h)) >= int(panel)]
+        if few:
+            raise LifelongCTError(
+                f"the run was stopped, and scored no more than {panel} cases of each hospital "
+                f"(evaluation.panel): {', '.join(few)}",
+                str(run.path),
+                fix,
+            )
 
 
 def audit(old: Scored, new: Scored, rules: Rules, judgement: Judgement, rules_file: Path) -> dict[str, Any]:

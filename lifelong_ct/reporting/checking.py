@@ -80,7 +80,7 @@ def check_run(path: Path, name: str = "") -> tuple[list[Difference], list[str]]:
     except LifelongCTError as error:
         where = next((file for file in (RESULTS, CASES, TRAIN, CONFIG) if file in error.where), "")
         return [Difference(f"{name}{where}", error.what, "a readable file")], []
-    differences, notes = _checksum(run, name)
+    differences, notes = check_cases(run, name)
     expected = aggregates(run)
     for key, value in expected.items():
         differences += compared(f"{name}{RESULTS}: {key}", run.results.get(key), value)
@@ -150,7 +150,8 @@ def check_table(table: Path, text: str) -> list[Difference]:
     return differences
 
 
-def _checksum(run: Run, name: str) -> tuple[list[Difference], list[str]]:
+def check_cases(run: Run, name: str = "") -> tuple[list[Difference], list[str]]:
+    """Whether cases.csv is the one that results.json was written with, as `check_run` tells it."""
     recorded = (run.results.get("xxh3") or {}).get(CASES)
     if recorded is None:
         return [], [f"{name}{CASES}: no checksum was recorded"] if run.matrix.hospitals else []

@@ -176,6 +176,52 @@ def test_an_organ_that_lost_all_its_scores_at_a_hospital() -> None:
     assert math.isnan(cell.gain)
 
 
+@pytest.mark.parametrize("metric", ["dice", "iou", "nsd", "dice_told"])
+def test_an_absent_organ_that_only_one_model_draws(metric: str) -> None:
+    """Nobody has a spleen: who draws none has no score, who draws one has 0."""
+    told = parse_rules({"minimum_patients": 4, "metrics": {metric: {"margin": 0.05}}})
+    drawn: Values = {("a", "liver"): OLD, ("a", "spleen"): [0.0] * 10}
+    left_out: Values = {("a", "liver"): SAME, ("a", "spleen"): [None] * 10}
+    worse = judge(matrix(left_out, metric), matrix(drawn, metric), told)
+    (cell,) = [cell for cell in worse.cells if cell.organ == "spleen"]
+    assert (cell.gain, cell.patients, cell.missing, cell.decision) == (-1.0, 10, 0, "blocked")
+    assert (cell.old, cell.new, worse.only_new) == (1.0, 0.0, ())
+    better = judge(matrix(drawn, metric), matrix(left_out, metric), told)
+    (cell,) = [cell for cell in better.cells if cell.organ == "spleen"]
+    assert (cell.gain, cell.patients, cell.missing, cell.decision) == (1.0, 10, 0, "accepted")
+    assert better.decision == "accepted"
+
+
+def test_present_and_absent_organs_share_a_cell() -> None:
+    """Losses: 0 of three with the organ, 1 of the one whose absent organ the new model draws; the one that neither
+    draws tells nothing."""
+    old = matrix({("a", "spleen"): [0.9, 0.8, 0.7, None, None]})
+    new = matrix({("a", "spleen"): [0.9, 0.8, 0.7, 0.0, None]})
+    found = judge(old, new, rules(dice={"negative_flips": {"loss": 0.5, "share": 0.2}}))
+    cell = only(found)
+    assert (cell.patients, cell.gain, cell.flips, cell.missing) == (4, -0.25, 1, 0)
+    assert found.decision == "blocked"
+    assert only(judge(new, old, rules())).gain == 0.25
+
+
+def test_a_hospital_where_every_organ_is_absent() -> None:
+    old, new = matrix({("a", "spleen"): [None] * 5}), matrix({("a", "spleen"): [0.0] * 5})
+    assert (judge(old, new, rules()).decision, judge(new, old, rules()).decision) == ("blocked", "accepted")
+
+
+def test_an_absent_organ_of_a_case_that_the_new_model_never_saw_is_missing() -> None:
+    old = matrix({("a", "spleen"): [*OLD, None]})
+    assert only(judge(old, matrix({("a", "spleen"): SAME}), rules())).missing == 1
+
+
+def test_distances_say_nothing_of_absent_organs() -> None:
+    told = parse_rules({"minimum_patients": 4, "metrics": {"hd95": {"margin": 1}}})
+    old, new = [2.0, 3.0, 2.5, 4.0, None], [2.0, 3.0, 2.5, 4.0, 0.0]
+    pair = matrix({("a", "liver"): old}, "hd95"), matrix({("a", "liver"): new}, "hd95")
+    assert (only(judge(*pair, told)).patients, only(judge(*pair, told)).missing) == (4, 0)
+    assert only(judge(*pair[::-1], told)).missing == 1
+
+
 def test_the_last_experience_of_each_counts() -> None:
     old = matrix({("h", "liver"): OLD}, after=2)
     old.append(EvaluationRow(1, "h", f"h{i}", "liver", "dice", 0.1) for i in range(10))
@@ -226,3 +272,44 @@ def test_rules_may_choose_hospitals_and_organs() -> None:
     old = matrix({("a", "liver"): OLD, ("b", "liver"): OLD, ("a", "spleen"): OLD})
     new = matrix({("a", "liver"): SAME, ("c", "liver"): SAME, ("a", "spleen"): WORSE})
     assert judge(old, new, rules(hospitals=["a"], organs=["liver"])).decision == "accepted"
+
+
+def test_a_hospital_that_is_no_longer_scored_at_the_end_is_told() -> None:
+    """Between experiences only some hospitals may be scored; of a run that stops there the others would drop out."""
+    whole = matrix({("a", "liver"): SAME}, after=2)
+    lost = matrix({("a", "liver"): OLD}, after=2)
+    lost.append(matrix({("b", "liver"): OLD}, after=1).rows())
+    for pair, name in (((lost, whole), "old"), ((whole, lost), "new")):
+        with pytest.raises(
+            LifelongCTError, match=f"the {name} model was scored on b before, and not after experience 2"
+        ):
+            judge(*pair, rules())
+        assert judge(*pair, rules(hospitals=["a"])).decision == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"hospitals": ["a", "b"], "organs": ["liver"]}, ["hospital 'b'", "compared are a"]),
+        ({"hospitals": ["b"], "organs": ["liver", "spleen"]}, ["organ 'liver'", "compared are spleen"]),
+        (
+            {"metrics": {"dice": {"margin": 0.1}, "hd95": {"margin": 1}}},
+            ["metric 'hd95'", "compared are dice"],
+        ),
+        (
+            {"exceptions": [{"hospital": "b", "organ": "liver", "margin": 0.01}]},
+            ["no cell is of b liver", "a liver dice, b spleen dice"],
+        ),
+        ({"exceptions": [{"hospital": "b", "margin": 0.01}], "hospitals": ["a"]}, ["no cell is of b"]),
+    ],
+)
+def test_rules_that_guard_nothing_are_told(more: dict[str, Any], words: list[str]) -> None:
+    """Each name is known, but liver is scored at a and spleen at b, and no distance has a value."""
+    values: Values = {("a", "liver"): OLD, ("b", "spleen"): OLD}
+    pair = [matrix(values), matrix(values)]
+    for model in pair:
+        model.append(matrix(dict.fromkeys(values, [None] * 10), "hd95").rows())
+    with pytest.raises(LifelongCTError) as error:
+        judge(*pair, rules(**more))
+    for word in words:
+        assert word in str(error.value)

@@ -16,7 +16,8 @@ def rules(**changes: Any) -> dict[str, Any]:
 def test_the_shipped_rules() -> None:
     found = read_rules()
     assert found.limits("any", "liver", "dice") == Limits(0.02, 0.05, 0.10, 0.10)
-    assert (found.alpha, found.minimum_patients) == (0.05, 10)
+    assert (found.alpha, found.minimum_patients) == (0.05, 20)
+    assert parse_rules(rules()).minimum_patients == found.minimum_patients
     assert found.undecided_blocks
     assert found.missing_blocks
     assert (found.hospitals, found.organs) == (None, None)

@@ -55,6 +55,30 @@ def test_over_many_more_samples(name: str, n: int) -> None:
     assert errors < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 40_000)
 
 
+def test_the_shipped_minimum_is_enough_where_a_fifth_of_the_patients_lose_much() -> None:
+    """They lose 0.1 to 0.4, which is 0.05 on average over all. Half as many patients are not enough."""
+
+    def errors(n: int) -> float:
+        rng = np.random.default_rng(n)
+        gains = -rng.uniform(0.1, 0.4, (3000, n)) * (rng.random((3000, n)) < 0.2) + rng.normal(
+            0, 0.01, (3000, n)
+        )
+        return float(np.mean([non_inferiority(x, MARGIN).p <= 0.05 for x in gains]))
+
+    minimum = read_rules().minimum_patients
+    assert errors(minimum) < 0.05 < 0.08 < errors(minimum // 2)
+
+
+@pytest.mark.parametrize("n", [20, 59])
+def test_failures_too_rare_for_the_sample_are_accepted(n: int) -> None:
+    """5 % of the patients lose all of a Dice of 0.9: nobody of them is in 0.95^n of the samples."""
+    rng, share = np.random.default_rng(n), 0.95**n
+    gains = np.where(rng.random((3000, n)) < 0.05, -0.9 - 0.005, -0.005) + rng.normal(0, 0.001, (3000, n))
+    errors = np.mean([non_inferiority(x, MARGIN).p <= 0.05 for x in gains])
+    assert errors == pytest.approx(share, abs=3 * math.sqrt(share * (1 - share) / 3000))
+    assert (errors < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 3000)) == (n == 59)
+
+
 def test_student_s_t_alone_would_not_hold() -> None:
     """What the correction is for."""
     gains = AT_THE_MARGIN["exponential losses"](np.random.default_rng(0), (2000, 10))

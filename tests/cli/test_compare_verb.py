@@ -87,7 +87,7 @@ def test_few_patients_are_undecided(tmp_path: Path, capsys: pytest.CaptureFixtur
     rules.write_text("undecided: allow\nmetrics: {dice: {margin: 0.05}}\n")
     assert main(["compare", str(old), str(new)]) == 2
     assert (
-        "undecided: south, liver spleen pancreas, dice: 3 patients, 10 are needed" in capsys.readouterr().out
+        "undecided: south, liver spleen pancreas, dice: 3 patients, 20 are needed" in capsys.readouterr().out
     )
     assert main(["compare", str(old), str(new), f"--accept={rules}"]) == 0
     assert capsys.readouterr().out.count("undecided: too few patients") == 1
@@ -144,6 +144,50 @@ def test_a_run_that_has_not_ended_is_not_judged(tmp_path: Path, capsys: pytest.C
     assert main(["compare", str(old), str(new)]) == 2
     assert "the run is running" in capsys.readouterr().err
     assert not (new / "acceptance.json").exists()
+
+
+def test_a_changed_table_of_cases_is_not_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = model(tmp_path / "old"), model(tmp_path / "new")
+    results = json.loads((new / "results.json").read_text())
+    write_json(new / "results.json", {**results, "xxh3": {"cases.csv": checksum(new / "cases.csv")}})
+    assert main(["compare", str(old), str(new)]) == 0
+    (new / "acceptance.json").unlink()
+    lines = (new / "cases.csv").read_text().splitlines(keepends=True)
+    (new / "cases.csv").write_text("".join(lines[:-1]))
+    assert main(["compare", str(old), str(new)]) == 2
+    told = capsys.readouterr().err
+    assert "cases.csv is not the file that results.json was written with" in told
+    assert "run lifelong-ct report --check" in told
+    assert not (new / "acceptance.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "learnt", "panel", "words"),
+    [
+        ("finished", [1, 2, 3], 4, ""),
+        ("finished", [1, 2, 3, 4], 4, "learnt 4 experiences, its last scores are after 3"),
+        ("stopped", [1, 2, 3, 4], None, "learnt 4 experiences, its last scores are after 3"),
+        ("stopped", [1, 2, 3], 20, "scored no more than 20 cases of each hospital"),  # 20 cases were scored
+        ("stopped", [1, 2, 3], 21, ""),  # fewer than the panel: that is all of them
+        ("stopped", [1, 2, 3], None, ""),
+    ],
+)
+def test_only_scores_of_the_end_are_judged(
+    status: str,
+    learnt: list[int],
+    panel: int | None,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old, new = model(tmp_path / "old"), model(tmp_path / "new")
+    results = json.loads((new / "results.json").read_text())
+    rows = [{"after": after} for after in learnt]
+    write_json(new / "results.json", {**results, "status": status, "experiences": rows})
+    (new / "config.yaml").write_text(yaml.safe_dump({"evaluation": {"panel": panel}}))
+    assert main(["compare", str(old), str(new)]) == (2 if words else 0)
+    assert words in capsys.readouterr().err
+    assert (new / "acceptance.json").exists() == (not words)
 
 
 @pytest.mark.parametrize(
