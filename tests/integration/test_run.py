@@ -100,12 +100,13 @@ def test_a_gpu_limit_holds_without_a_gpu(tmp_path: Path) -> None:
 
 
 def test_a_case_that_cannot_be_scored_is_told_before_training(tmp_path: Path) -> None:
-    """64³ voxels × (int16 twice, float, float logits of background and two organs) are 5 MiB."""
+    """64³ voxels × (int16 and a label on either grid) are 1.5 MiB; of the logits of background and two organs no more
+    than a row of windows, 16 × 16 × 64 voxels, is held at once, and a window with its logits. What else must be there fits into 9 MiB."""
     made = stream({"name": "a", "test": [64]})
-    opts = options(made, tmp_path, limits={"ram": "12MiB"}, evaluation=scored("final"))
+    opts = options(made, tmp_path, limits={"ram": "9MiB"}, evaluation=scored("final"))
     with pytest.raises(LimitExceeded) as error:
         execute(opts)
-    assert "evaluation of a case 5.0 MiB" in error.value.where
+    assert "evaluation of a case 1.8 MiB" in error.value.where
     assert not (opts.folder / "train.csv").exists()
 
 
