@@ -271,7 +271,8 @@ class ResultMatrix:
         """One line per (after, hospital, case, organ), one column per metric, empty where undefined; scores made within
         an experience say after which `step`. Then the pseudonym of the patient and the kind of label, where they are
         known."""
-        write_rows(path, self._every(), self.metrics)
+        every = self._every()
+        write_rows(path, every, list(dict.fromkeys([*self.metrics, *(row.metric for row in every)])))
 
     @classmethod
     def read_cases_csv(cls, path: Path) -> ResultMatrix:
