@@ -28,7 +28,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from lifelong_ct.core.ledger import Ledger
-from lifelong_ct.data.store import SUFFIX, VolumeStore
+from lifelong_ct.data.store import VolumeStore
+from lifelong_ct.data.store_room import SUFFIX
 from lifelong_ct.data.types import RawCase
 
 MB, MIB = 1_000_000, 1 << 20

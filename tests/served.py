@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,10 @@ def save(
     spacing: Sequence[float] | None,
     roi: Sequence[int],
     coming: Sequence[str] = (),
+    said: Mapping[str, Any] | None = None,
 ) -> Path:
     """What a run would leave after one experience, as far as it is served; `coming` are organs of its stream that the
-    model has not learnt yet."""
+    model has not learnt yet, `said` is what an earlier version does not say of predicting."""
     space = LabelSpace([*organs, *coming])
     space.see(organs)
     state: dict[str, Any] = {
@@ -61,6 +62,7 @@ def save(
             "roi": list(roi),
             "channels": 1,
             "modality": "CT",
+            **(said or {}),
         },
     }
     checkpoint.save(folder, state)

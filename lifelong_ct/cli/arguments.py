@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lifelong_ct.core.errors import LifelongCTError
@@ -28,9 +28,9 @@ def need(args: list[str], key: str, what: str) -> str:
     return value
 
 
-def names(overrides: Sequence[str], key: str) -> bool:
-    """Whether the command itself sets a key, be the value the usual one or not."""
-    return any(each.lstrip("+").startswith(f"{key}=") for each in overrides)
+def named(overrides: Sequence[str], keys: Iterable[str]) -> set[str]:
+    """Of these keys, those that the command itself sets, be the value the usual one or not."""
+    return {key for key in keys if any(each.lstrip("+").startswith(f"{key}=") for each in overrides)}
 
 
 def none_left(args: list[str]) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from lifelong_ct.cli import compose
-from lifelong_ct.cli.arguments import names, need, newest_checkpoint, take
+from lifelong_ct.cli import arguments, compose
+from lifelong_ct.cli.arguments import need, newest_checkpoint, take
 from lifelong_ct.cli.build import Blueprint
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
@@ -16,34 +15,36 @@ from lifelong_ct.reporting.text import number, table
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.scoring import Scorer, told_routing
-from lifelong_ct.training.serving import Served, load_model
+from lifelong_ct.training.serving import PREDICTING, Served, load_model
 
 
 def main(args: Sequence[str]) -> int:
-    """`from=RUN stream=… [out=cases.csv]`; prints the mean per hospital and organ. The window is that of the checkpoint,
-    unless the command names `evaluation.roi`."""
+    """`from=RUN stream=… [out=cases.csv]`; prints the mean per hospital and organ. Windows and
+    autocast are those of the run, unless the command names them (`evaluation.roi`, `overlap`, `precision`, `mirror`,
+    `trainer.amp`)."""
     rest = list(args)
     source, out = need(rest, "from", "RUN_FOLDER"), take(rest, "out")
     request = compose.parse(rest)
     blueprint = Blueprint(compose.compose(request), request.overrides)
-    own_roi = names(request.overrides, "evaluation.roi")
+    named = arguments.named(request.overrides, PREDICTING)
     with blueprint.discreet():
-        return _evaluate(blueprint.options(), source, out, own_roi)
+        return _evaluate(blueprint.options(), source, out, named)
 
 
-def _evaluate(options: RunOptions, source: str, out: str | None, own_roi: bool) -> int:
+def _evaluate(options: RunOptions, source: str, out: str | None, named: set[str]) -> int:
     served = load_model(newest_checkpoint(source), options.new_model)
     ledger = Ledger(options.limits)
     device = place(options.trainer.device, ledger.limits["gpu"])
     foreign = _foreign(options, served)
     scorer = Scorer(
-        options.evaluation if own_roi else replace(options.evaluation, roi=served.roi),
+        served.options(options.evaluation, named),
         spacing=served.spacing,
         label_space=served.label_space,
         native=lambda hospital, case: hospital.layout.load(case),
         identity=options.identity,
         ledger=ledger,
         device=device,
+        amp=served.autocast(options.trainer.amp, named, device),
     )
     rows = scorer.score(served.model.to(device), served.after, options.stream.scored)
     matrix = ResultMatrix(row for row in rows if row.organ not in foreign)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from packaging.requirements import Requirement
 
 from lifelong_ct.core.units import format_bytes, parse_bytes
+from lifelong_ct.data.store_room import SUFFIX, on_disk
 from lifelong_ct.reporting.bounded import within
 from lifelong_ct.reporting.wandb_service import has_api_key, server, usual_mode
 
@@ -115,19 +116,28 @@ def host(memory: Mapping[str, Any]) -> Iterator[Finding]:
 def folders(paths: Mapping[str, Any], memory: Mapping[str, Any]) -> Iterator[Finding]:
     """Whether the folders can be written, and what is free there."""
     disk = parse_bytes(memory.get("disk") or ROOM, "memory.disk")
-    for name, room in (("store", disk), ("runs", ROOM), ("state", 0)):
+    stored = _stored(Path(str(paths["store"])))
+    for name, room in (("store", max(0, disk - stored)), ("runs", ROOM), ("state", 0)):
         place = _existing(Path(str(paths[name])))
         free = shutil.disk_usage(place).free
         if not _writable(place):
             yield Finding(False, f"paths.{name}", "cannot be written", f"paths.{name}=FOLDER of yours")
         elif free < room:
             fix = f"free some, paths.{name}=FOLDER elsewhere"
-            fix += f", or memory.disk={free >> 20}MiB" if name == "store" else ""
+            fix += f", or memory.disk={(free + stored) >> 20}MiB" if name == "store" else ""
             yield Finding(
                 False, f"paths.{name}", f"{format_bytes(free)} free of {format_bytes(room)} wanted", fix
             )
         else:
             yield Finding(True, f"paths.{name}", f"writable, {format_bytes(free)} free", "")
+
+
+def _stored(store: Path) -> int:
+    """Bytes of the volumes that a store holds: they are part of `memory.disk`, and taken from what is free already."""
+    try:
+        return sum(file.nbytes for file in on_disk(store, SUFFIX))
+    except OSError:
+        return 0
 
 
 def wandb(options: Mapping[str, Any]) -> Finding:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from rich.progress import track
 
-from lifelong_ct.cli import compose
-from lifelong_ct.cli.arguments import names, need, newest_checkpoint, take
+from lifelong_ct.cli import arguments, compose
+from lifelong_ct.cli.arguments import need, newest_checkpoint, take
 from lifelong_ct.cli.build import Blueprint
 from lifelong_ct.cli.instantiate import build
 from lifelong_ct.cli.telling import told
@@ -32,7 +32,7 @@ from lifelong_ct.training.distributed import place
 from lifelong_ct.training.options import EvaluationOptions
 from lifelong_ct.training.scoring import mirroring_of
 from lifelong_ct.training.segmenting import Segmentation, segment
-from lifelong_ct.training.serving import Served, load_model
+from lifelong_ct.training.serving import PREDICTING, WINDOWS, Served, load_model
 
 SUFFIXES = (".nii", ".nii.gz")
 Scan = list[Path]
@@ -41,8 +41,9 @@ Scan = list[Path]
 
 def main(args: Sequence[str]) -> int:
     """`from=RUN in=SCAN_OR_FOLDER out=FOLDER [modality=MR]`; a scan is a file, a folder of DICOM, or one of these
-    per channel with commas between. A scan that cannot be used is told at the end, and the exit code is 2 then. The
-    window is that of the checkpoint, unless the command names `evaluation.roi`."""
+    per channel with commas between. A scan that cannot be used is told at the end, and the exit code is 2 then. Windows
+    and autocast are those of the run, unless the command names them (`evaluation.roi`, `overlap`, `precision`, `mirror`,
+    `trainer.amp`)."""
     rest = list(args)
     source, given = need(rest, "from", "RUN_FOLDER"), need(rest, "in", "SCAN.nii.gz").split(",")
     out, modality = Path(need(rest, "out", "FOLDER")), take(rest, "modality")
@@ -54,8 +55,8 @@ def main(args: Sequence[str]) -> int:
     blueprint.redact.hide_root(out, "out")
     with blueprint.discreet():
         scans = _scans([Path(path) for path in given], out)
-        own_roi = names(request.overrides, "evaluation.roi")
-        predictor = Predictor.of(blueprint.values, source, out, modality, own_roi)
+        named = arguments.named(request.overrides, PREDICTING)
+        predictor = Predictor.of(blueprint.values, source, out, modality, named)
         failed: dict[int, Exception] = {}
         for number, (name, scan) in enumerate(track(scans.items(), "predicting"), start=1):
             try:
@@ -75,6 +76,7 @@ class Predictor:
         served: the model.
         options: window, overlap, precision and mirroring.
         device: of the model.
+        amp: autocast type.
         ledger: asked for the memory of each scan.
         modality: of the scans.
         out: the folder.
@@ -83,6 +85,7 @@ class Predictor:
     served: Served
     options: EvaluationOptions
     device: torch.device
+    amp: torch.dtype | None
     ledger: Ledger
     modality: str
     out: Path
@@ -91,16 +94,16 @@ class Predictor:
 
     @classmethod
     def of(
-        cls, values: dict[str, Any], source: str, out: Path, modality: str | None, own_roi: bool
+        cls, values: dict[str, Any], source: str, out: Path, modality: str | None, named: set[str]
     ) -> Predictor:
         """From a configuration and a checkpoint; makes the folder and says in it which label is which organ."""
         served = load_model(newest_checkpoint(source), lambda: build(values["model"], "model"))
-        given = {key: values["evaluation"][key] for key in ("overlap", "precision", "mirror")}
-        roi = values["evaluation"]["roi"] if own_roi else served.roi
-        options = EvaluationOptions(metrics=(), roi=roi, **given)
+        given = {key: values["evaluation"][key] for key in WINDOWS}
+        options = served.options(EvaluationOptions(metrics=(), **given), named)
         mirroring_of(options, served.label_space.channels)  # refused before a scan is read
         ledger = Ledger({kind: values["memory"].get(kind) for kind in KINDS})
         device = place(values["trainer"]["device"], ledger.limits["gpu"])
+        amp = served.autocast(values["trainer"]["amp"], named, device)
         served.model.to(device)
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -108,10 +111,15 @@ class Predictor:
             raise unwritable(out, error) from error
         names = ["background", *served.label_space.channels]
         write_json(out / "labels.json", {name: i for i, name in enumerate(names)})
-        return cls(served, options, device, ledger, _modality(modality or served.modality), out)
+        made = cls(served, options, device, amp, ledger, _modality(modality or served.modality), out)
+        made._write_tables()  # those of an earlier call would look like this one's
+        return made
 
     def predict(self, name: str, scan: Scan) -> None:
-        """Writes what is predicted of a scan."""
+        """Writes what is predicted of a scan; nothing of an earlier call is left where it fails."""
+        labels, picture = self.out / f"{name}_seg.nii.gz", self.out / f"{name}_preview.png"
+        for path in (labels, picture):
+            path.unlink(missing_ok=True)
         if len(scan) != self.served.channels:
             raise LifelongCTError(
                 f"the scan has {len(scan)} channels, the model {self.served.channels}",
@@ -119,11 +127,11 @@ class Predictor:
                 "give one file per channel, with commas between",
             )
         raw = read_image(scan, self.modality)
-        found = segment(self.served, raw, self.options, self.device, self.ledger)
-        write_labels(self.out / f"{name}_seg.nii.gz", found.labels, raw, scan[0])
+        found = segment(self.served, raw, self.options, self.device, self.ledger, self.amp)
+        write_labels(labels, found.labels, raw, scan[0])
         image = raw.image if raw.image.ndim == 3 else raw.image[0]
-        picture = preview(image, found.labels, self.served.label_space.channels, raw.spacing)
-        style.save(picture, self.out / f"{name}_preview.png")
+        shown = preview(image, found.labels, self.served.label_space.channels, raw.spacing)
+        style.save(shown, picture)
         self._tables(name, found)
 
     def _tables(self, name: str, found: Segmentation) -> None:
@@ -132,6 +140,10 @@ class Predictor:
         parts = ("" if value is None else round(value, 4) for value in sure.of_channels())
         flag = "check" if sure.of_scan() < CHECK_BELOW else "ok"
         self._quality.append([name, round(sure.of_scan(), 4), flag, *parts])
+        self._write_tables()
+
+    def _write_tables(self) -> None:
+        organs = self.served.label_space.channels
         _write(self.out / "volumes.csv", ["scan", *(f"{organ}_ml" for organ in organs)], self._volumes)
         _write(self.out / "quality.csv", ["scan", "certainty", "flag", *organs], self._quality)
 
@@ -146,7 +158,11 @@ def _write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
 def _told(predictor: Predictor, scans: int, failed: dict[int, Exception], blueprint: Blueprint) -> int:
     """Says what is there and what is not; the exit code. A log shows numbers where a terminal shows names."""
     folder = shown_path(predictor.out, sys.stdout.isatty())
-    print(f"{scans - len(failed)} of {scans} scans predicted, with volumes.csv and quality.csv in {folder}")
+    good = scans - len(failed)
+    tables = f"with volumes.csv and quality.csv in {folder}"
+    print(
+        f"{good} of {scans} scans predicted{f', {tables}' if good else f'; the tables in {folder} are empty'}"
+    )
     for number, error in failed.items():
         real = isinstance(error, LifelongCTError) and sys.stderr.isatty()
         shown = error if real else told(error, blueprint.redact, f"scan {number}", hint="")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import io_orientation
+from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.types import Case
@@ -28,17 +28,27 @@ def case_grid(layout: Any, case: Case) -> tuple[Shape, Spacing | None]:
     Raises:
         DataError: as the reader of the file.
     """
+    shape, affine = case_affine(case)
+    if affine is None:
+        return shape, layout.spacing(case) if hasattr(layout, "spacing") else None
+    x, y, z = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    return shape, (x, y, z)
+
+
+def case_affine(case: Case) -> tuple[Shape, npt.NDArray[np.float64] | None]:
+    """Voxels per axis of a case and its affine `[4, 4]`, index → mm, both in canonical orientation; no voxel is decoded.
+    A drawn case has no file that says an affine.
+
+    Raises:
+        DataError: as the reader of the file.
+    """
     if not case.images:
         d, h, w = (int(n) for n in case.params["shape"])
-        return (d, h, w), layout.spacing(case) if hasattr(layout, "spacing") else None
+        return (d, h, w), None
     shape, affine = readers.grid(case.images[0], Shapes.of(case.params.get("shapes")))
-    axes = io_orientation(affine)[:, 0]
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    turned: dict[int, tuple[int, float]] = {
-        int(to): (int(n), float(mm)) for to, n, mm in zip(axes, shape, lengths, strict=True)
-    }
-    (d, x), (h, y), (w, z) = (turned[axis] for axis in range(3))
-    return (d, h, w), (x, y, z)
+    turn = io_orientation(affine)
+    sizes = {int(to): int(n) for to, n in zip(turn[:, 0], shape, strict=True)}
+    return (sizes[0], sizes[1], sizes[2]), affine @ inv_ornt_aff(turn, shape)
 
 
 def usual_spacing(shapes: npt.ArrayLike, spacings: npt.ArrayLike) -> Spacing:

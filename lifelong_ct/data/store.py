@@ -19,13 +19,12 @@ from lifelong_ct.data.leases import Leases
 from lifelong_ct.data.sourced import SourcedVolume
 from lifelong_ct.data.sources import INDEX, Sources
 from lifelong_ct.data.store_format import claim_folder
-from lifelong_ct.data.store_room import StoredFile, full, is_full, on_disk
+from lifelong_ct.data.store_room import SUFFIX, StoredFile, full, is_full, on_disk
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.data.volume import BrickCache, StoredVolume
 
 OWNER = "volume store"
 CACHE = "brick cache"
-SUFFIX = ".lctvol"
 
 
 class VolumeStore:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.units import format_bytes
 
+SUFFIX = ".lctvol"
+"""Of the file of a volume."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from scipy import stats
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.evaluation.matrix import ResultMatrix
-from lifelong_ct.evaluation.resampling import patient_of
+from lifelong_ct.evaluation.resampling import Patient, patient_of
 
 FEWEST = 3
 """Fewer patients than this have a spread that means nothing."""
@@ -30,6 +31,7 @@ class Agreement:
         bias_interval, lower_interval, upper_interval, concordance_interval: confidence intervals of these; None where
             there are too few patients, or no spread.
         cases, patients: numbers of pairs, and of the people that they come from.
+        absent: cases besides, in which both volumes are 0.
     """
 
     bias: float
@@ -41,6 +43,18 @@ class Agreement:
     concordance_interval: Bounds | None
     cases: int
     patients: int
+    absent: int = 0
+
+
+class VolumePairs(NamedTuple):
+    """Of one organ, a value per case, in mL: `volume_ml`, `reference_ml`, whose and where. A case in which both are 0 is no
+    pair: that an absent organ was not found says nothing of the size of those that are there, and would draw the bias to 0.
+    `absent` counts them."""
+
+    predicted: list[float]
+    reference: list[float]
+    patients: list[Patient]
+    absent: int
 
 
 def agreement(
@@ -98,11 +112,20 @@ def agreement(
 def volume_agreement(
     matrix: ResultMatrix, after: int | None = None, hospital: str | None = None
 ) -> dict[str, Agreement]:
-    """Organ → agreement of `volume_ml` with `reference_ml`, in mL, after an experience (the last where None), at one
-    hospital or all."""
+    """Organ → agreement of `volume_pairs`."""
+    return {
+        organ: replace(agreement(each.predicted, each.reference, each.patients), absent=each.absent)
+        for organ, each in volume_pairs(matrix, after, hospital).items()
+    }
+
+
+def volume_pairs(
+    matrix: ResultMatrix, after: int | None = None, hospital: str | None = None
+) -> dict[str, VolumePairs]:
+    """Organ → its pairs after an experience (the last where None), at one hospital or all; no organ without any."""
     after = matrix.last if after is None else after
     hospitals = matrix.hospitals if hospital is None else [hospital]
-    found: dict[str, Agreement] = {}
+    found: dict[str, VolumePairs] = {}
     for organ in matrix.organs:
         rows = [
             (volume, truth, patient_of(matrix, name, case))
@@ -111,9 +134,9 @@ def volume_agreement(
             for case, volume in matrix.cases(after, name, organ, "volume_ml").items()
             if (truth := truths.get(case)) is not None
         ]
-        if rows:
-            predicted, reference, patients = zip(*rows, strict=True)
-            found[organ] = agreement(predicted, reference, patients)
+        if present := [row for row in rows if row[0] or row[1]]:
+            predicted, reference, patients = map(list, zip(*present, strict=True))
+            found[organ] = VolumePairs(predicted, reference, patients, len(rows) - len(present))
     return found
 
 

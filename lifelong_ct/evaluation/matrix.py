@@ -13,7 +13,7 @@ import numpy.typing as npt
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.types import EvaluationRow
 from lifelong_ct.evaluation.cases_csv import read_rows, write_rows
-from lifelong_ct.evaluation.summary import numbers, summary_of
+from lifelong_ct.evaluation.summary import Among, numbers, summary_of
 from lifelong_ct.evaluation.tasks import Task
 from lifelong_ct.evaluation.transfer import Summary
 
@@ -38,6 +38,7 @@ class ResultMatrix:
         self._about: dict[tuple[str, str], tuple[str, str]] = {}
         self._step: int | None = None
         self._scored: dict[tuple[int, str], frozenset[str]] | None = None
+        self._defined: dict[str, dict[tuple[int, str], dict[str, frozenset[str]]]] = {}
         self.within: dict[tuple[int, int], ResultMatrix] = {}
         self.append(rows)
 
@@ -47,7 +48,7 @@ class ResultMatrix:
         Raises:
             LifelongCTError: a value is NaN or infinite; an undefined one is None.
         """
-        self._scored = None
+        self._scored, self._defined = None, {}
         for row in rows:
             if row.value is not None and not math.isfinite(row.value):
                 raise LifelongCTError(
@@ -67,8 +68,9 @@ class ResultMatrix:
             self.within = dict(
                 sorted([*self.within.items(), ((after, step), moment)], key=lambda item: item[0])
             )
-        self.within[after, step]._scored = None
-        return self.within[after, step]
+        moment = self.within[after, step]
+        moment._scored, moment._defined = None, {}
+        return moment
 
     def rows(self) -> list[EvaluationRow]:
         """All scores but those within experiences, in the order of their first appearance."""
@@ -140,7 +142,8 @@ class ResultMatrix:
         """
         if organ is not None:
             return _mean(self.cases(after, hospital, organ, metric, among).values())
-        return self.mean_over(after, hospital, None, metric, among)
+        every = None if among is None else {(hospital, name): among for name in self.organs}
+        return self.mean_over(after, hospital, None, metric, every)
 
     def scored(self, after: int, hospital: str) -> frozenset[str]:
         """Cases of a hospital that were scored then, whatever came out."""
@@ -154,6 +157,17 @@ class ResultMatrix:
                 found.setdefault((after, hospital), set()).update(values)
             self._scored = {key: frozenset(cases) for key, cases in found.items()}
         return self._scored
+
+    def defined(self, metric: str = "dice") -> Mapping[tuple[int, str], Mapping[str, frozenset[str]]]:
+        """(after, hospital) → organ → cases with a value, where the metric was computed."""
+        if metric not in self._defined:
+            found: dict[tuple[int, str], dict[str, frozenset[str]]] = {}
+            for (after, hospital, name, organ), values in self._values.items():
+                if name == metric:
+                    cases = frozenset(case for case, value in values.items() if value is not None)
+                    found.setdefault((after, hospital), {})[organ] = cases
+            self._defined[metric] = found
+        return self._defined[metric]
 
     def table(
         self, metric: str = "dice", organ: str | None = None
@@ -174,7 +188,7 @@ class ResultMatrix:
         task: Task,
         seen: frozenset[str] | None = None,
         metric: str = "dice",
-        among: Mapping[str, Collection[str]] | None = None,
+        among: Among | None = None,
     ) -> float | None:
         """Score of a task: the mean over its hospitals of the mean over its organs.
 
@@ -183,13 +197,13 @@ class ResultMatrix:
             task: hospitals and organs.
             seen: organs that count; None for all of the task.
             metric: name.
-            among: hospital → the cases that count; all of hospitals that are not named.
+            among: the cases that count; all where None.
 
         Returns:
             None where nothing is defined.
         """
-        organs, among = task.organs if seen is None else task.learnable(seen), among or {}
-        means = (self.mean_over(after, h, organs, metric, among.get(h)) for h in task.hospitals)
+        organs = task.organs if seen is None else task.learnable(seen)
+        means = (self.mean_over(after, h, organs, metric, among) for h in task.hospitals)
         return _mean(mean for mean in means if mean is not None)
 
     def summary(self, tasks: Sequence[Task | str], metric: str = "dice", organ: str | None = None) -> Summary:
@@ -209,11 +223,11 @@ class ResultMatrix:
         hospital: str,
         organs: Sequence[str] | None,
         metric: str,
-        among: Collection[str] | None = None,
+        among: Among | None = None,
     ) -> float | None:
         """Mean over some organs, all where None, of the means over cases; None where nothing is defined."""
-        wanted = self.organs if organs is None else organs
-        means = (self.value(after, hospital, organ, metric, among) for organ in wanted)
+        wanted, kept = self.organs if organs is None else organs, among or {}
+        means = (self.value(after, hospital, organ, metric, kept.get((hospital, organ))) for organ in wanted)
         return _mean(mean for mean in means if mean is not None)
 
     def to_scores(self) -> list[dict[str, Any]]:
@@ -257,7 +271,8 @@ class ResultMatrix:
         """One line per (after, hospital, case, organ), one column per metric, empty where undefined; scores made within
         an experience say after which `step`. Then the pseudonym of the patient and the kind of label, where they are
         known."""
-        write_rows(path, self._every(), self.metrics)
+        every = self._every()
+        write_rows(path, every, list(dict.fromkeys([*self.metrics, *(row.metric for row in every)])))
 
     @classmethod
     def read_cases_csv(cls, path: Path) -> ResultMatrix:

@@ -1,6 +1,6 @@
 """Measures of plasticity: what a model learns of a hospital, beside what another model learnt of it.
 
-They need a second run. Both scores of a pair are over the cases that both runs have scored, of the organs that were
+They need a second run. Both scores of a pair are over the cases that have a value in both runs, of the organs that were
 annotated so far. The first experience is no term: nothing came before it that could hinder or help.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from lifelong_ct.evaluation.summary import in_all
 from lifelong_ct.evaluation.tasks import Task, seen_after
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def pair(
         None where they share no case, or one has no score.
     """
     task, seen = tasks[i - 1], seen_after(tasks, i)
-    among = {h: matrix.scored(i, h) & other.scored(after, h) for h in task.hospitals}
+    rows = ((i, matrix.defined(metric)), (after, other.defined(other_metric)))
+    among = in_all((h, cells.get((row, h), {})) for h in task.hospitals for row, cells in rows)
     mine = matrix.task_value(i, task, seen, metric, among)
     theirs = other.task_value(after, task, seen, other_metric, among)
     return None if mine is None or theirs is None else (mine, theirs)

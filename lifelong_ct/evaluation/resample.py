@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from lifelong_ct.core.errors import DataError
-from lifelong_ct.data.resampling import nearest, prepare
+from lifelong_ct.data.resampling import nearest, new_shape, prepare
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.evaluation.inference import PAD_HU
 
@@ -30,31 +30,52 @@ def to_model(raw: RawCase, spacing: Sequence[float] | None) -> RawCase:
     Returns:
         image and affine; without its label where it was set upright.
     """
-    directions = _directions(raw)
+    directions, shape = _directions(raw.affine), upright_shape(raw.shape, raw.affine, spacing)
     if not _oblique(directions):
         return prepare(raw, spacing)
     own, mm = np.round(raw.spacing, 6), np.round(spacing or raw.spacing, 6)
-    reach = np.abs(directions) @ (own * raw.shape)  # of the box, in mm
-    shape = [max(1, int(np.ceil(length / step - 1e-6))) for length, step in zip(reach, mm, strict=True)]
     index = np.diag(1 / own) @ directions.T @ np.diag(mm)  # of the scan, by that of the box
     offset = (np.array(raw.shape) - 1) / 2 - index @ ((np.array(shape) - 1) / 2)  # their middles meet
-    channels = [_linear(channel, index, offset, shape) for channel in raw.image.reshape(-1, *raw.shape)]
+    image = np.empty((*raw.image.shape[:-3], *shape), np.int16)
+    channels = zip(raw.image.reshape(-1, *raw.shape), image.reshape(-1, *shape), strict=True)
+    for channel, out in channels:
+        _linear(channel, index, offset, out)
     place = np.eye(4)
     place[:3, :3], place[:3, 3] = index, offset
-    image = np.stack(channels) if raw.image.ndim == 4 else channels[0]
     return replace(raw, image=image, label=None, affine=raw.affine @ place)
+
+
+def upright_shape(
+    shape: Sequence[int], affine: npt.NDArray[np.float64], spacing: Sequence[float] | None
+) -> tuple[int, int, int]:
+    """Voxels per axis of what `to_model` makes of a scan: of an oblique one it can be several times as many.
+
+    Args:
+        shape: of the scan, in canonical order.
+        affine: `[4, 4]`, voxel index → mm.
+        spacing: mm per axis; that of the scan where None.
+    """
+    own = np.linalg.norm(affine[:3, :3], axis=0)
+    directions = _directions(affine)
+    if not _oblique(directions):
+        d, h, w = shape if spacing is None else new_shape(shape, own.tolist(), spacing)
+        return d, h, w
+    reach = np.abs(directions) @ (np.round(own, 6) * shape)  # of the box, in mm
+    mm = np.round(own if spacing is None else spacing, 6)
+    d, h, w = (max(1, int(np.ceil(length / step - 1e-6))) for length, step in zip(reach, mm, strict=True))
+    return d, h, w
 
 
 def to_scan(labels: npt.NDArray[np.uint8], ready: RawCase, raw: RawCase) -> npt.NDArray[np.uint8]:
     """Labels on the grid of `ready`, which `to_model` made, on that of `raw`: the nearest ones."""
-    if _oblique(_directions(raw)):
+    if _oblique(_directions(raw.affine)):
         return labels_to_grid(labels, ready.affine, raw.affine, raw.shape)
     return nearest(labels, raw.shape)  # by counting, so that how a file's axes ran can make no difference
 
 
-def _directions(raw: RawCase) -> npt.NDArray[np.float64]:
+def _directions(affine: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Of the axes, `[3, 3]`; rounded, so that a file that is turned by quarters gives the same numbers."""
-    return np.round(raw.affine[:3, :3] / np.linalg.norm(raw.affine[:3, :3], axis=0), 6)
+    return np.round(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0), 6)
 
 
 def _oblique(directions: npt.NDArray[np.float64]) -> bool:
@@ -65,14 +86,13 @@ def _linear(
     image: npt.NDArray[np.int16],
     index: npt.NDArray[np.float64],
     offset: npt.NDArray[np.float64],
-    shape: Sequence[int],
-) -> npt.NDArray[np.int16]:
-    given = {"matrix": index, "offset": offset, "output_shape": tuple(shape), "prefilter": False}
-    out = ndimage.affine_transform(image, output=np.int16, order=1, mode="nearest", **given)
+    out: npt.NDArray[np.int16],
+) -> None:
+    given = {"matrix": index, "offset": offset, "output_shape": out.shape, "prefilter": False}
+    ndimage.affine_transform(image, output=out, order=1, mode="nearest", **given)
     seen = np.broadcast_to(np.True_, image.shape)  # the outer half of the border's voxels belongs to the scan
     inside = ndimage.affine_transform(seen, output=bool, order=0, mode="grid-constant", cval=0, **given)
     out[~inside] = PAD_HU
-    return out
 
 
 def labels_to_grid(

@@ -5,7 +5,7 @@ De Lange, van de Ven & Tuytelaars, "Continual evaluation for lifelong learning: 
 back: rows at the ends of experiences do not see it, scores within do (`evaluation.within`).
 
 A(h, n) is the score of experience h's task at the n-th evaluation, within experiences and at their ends in the order of
-time, each over the cases that all of them share; n(h) is the one at the end of experience h. A task that was not scored
+time, each over the cases that have a value in all of them; n(h) is the one at the end of experience h. A task that was not scored
 then is no term: joint training learns all at its end, and nothing before.
 """
 
@@ -53,7 +53,7 @@ def trajectory(
     matrix: ResultMatrix, tasks: Sequence[Task], j: int, metric: str = "dice"
 ) -> list[float | None]:
     """A(j, n) for n = n(j), n(j) + 1, …; None where the task was not scored."""
-    among = shared(matrix)
+    among = shared([matrix, *matrix.within.values()], metric)
     moments = [(after, step, moment) for (after, step), moment in matrix.within.items() if after > j]
     ends = [(after, float("inf"), matrix) for after in range(j, matrix.last + 1)]
     seen = {after: seen_after(tasks, after) for after in range(j, len(tasks) + 1)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -63,25 +63,22 @@ def bootstrap_interval(
 def paired_test(
     first: Sequence[float],
     second: Sequence[float],
-    method: Literal["permutation", "wilcoxon"] = "permutation",
     resamples: int = 10_000,
     seed: int = 0,
 ) -> float:
-    """Two-sided p-value of "no difference" between paired scores, one pair per patient.
+    """Two-sided p-value of "no difference" between paired scores, one pair per patient: a permutation of the signs of the
+    differences, statistic their mean, exact where 2^n does not exceed `resamples`.
 
     Args:
         first, second: scores of the same patients in the same order.
-        method: `permutation` of the signs of the differences, statistic their mean, exact where 2^n does
-            not exceed `resamples`; or Wilcoxon's signed ranks (1945, doi:10.2307/3001968), exact for few
-            pairs without ties or zeros.
-        resamples: sign draws of the permutation test.
+        resamples: sign draws.
         seed: of those draws.
 
     Returns:
         p in (0, 1]; 1 where no pair differs.
 
     Raises:
-        LifelongCTError: lengths differ, no pair, or an unknown method.
+        LifelongCTError: lengths differ, or no pair.
     """
     _same_length(first, second, "first", "second")
     differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
@@ -91,10 +88,6 @@ def paired_test(
         )
     if not differences.any():
         return 1.0
-    if method == "wilcoxon":
-        return float(stats.wilcoxon(differences).pvalue)
-    if method != "permutation":
-        raise LifelongCTError(f"unknown test {method!r}", "paired test", "write permutation or wilcoxon")
     if len(differences) == 1:
         return 1.0  # both signs are as far from zero; scipy wants two pairs
     rng = generator("permutation", seed)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,10 @@ from lifelong_ct.evaluation.transfer import Summary, summarise
 if TYPE_CHECKING:
     from lifelong_ct.evaluation.matrix import ResultMatrix
 
-Among = Mapping[str, Collection[str]]
+Among = Mapping[tuple[str, str], Collection[str]]
+"""(Hospital, organ) → the cases that count; all of those that are not named."""
+Row = tuple[str, Mapping[str, frozenset[str]]]
+"""Hospital, and of each organ the cases with a value: one evaluation."""
 
 
 def summary_of(
@@ -25,7 +29,7 @@ def summary_of(
     whole = whole_tasks(tasks)
     if organ is not None:
         whole = [task.of(organ) for task in whole]
-    among = shared(matrix)
+    among = shared([matrix], metric)
     untrained = [
         matrix.task_value(0, task, seen_after(whole, j), metric, among) for j, task in enumerate(whole)
     ]
@@ -43,15 +47,25 @@ def summary_of(
     )
 
 
-def shared(matrix: ResultMatrix) -> dict[str, frozenset[str]]:
-    """Hospital → the cases that were scored whenever any of it were, within experiences too: what two rows can be
-    compared on. Hospitals of which the same cases were scored each time are not listed: nothing is to be left out."""
-    groups: dict[str, list[frozenset[str]]] = {}
-    for moment in (matrix, *matrix.within.values()):
-        for (_, hospital), cases in moment.scored_cases().items():
-            groups.setdefault(hospital, []).append(cases)
-    common = {hospital: frozenset.intersection(*each) for hospital, each in groups.items()}
-    return {h: common[h] for h, each in groups.items() if any(common[h] != cases for cases in each)}
+def shared(moments: Iterable[ResultMatrix], metric: str = "dice") -> Among:
+    """The cases on which all rows of a hospital can be compared, those with a value in each of them."""
+    return in_all((h, row) for moment in moments for (_, h), row in moment.defined(metric).items())
+
+
+def in_all(rows: Iterable[Row]) -> Among:
+    """The cases that have a value whenever their hospital was scored: a Dice that is 0 in one row (an absent organ was
+    predicted) and undefined in another (it no longer is) would move a mean without a difference of its own. What has
+    the same cases each time is not named: nothing is to be left out."""
+    groups: dict[str, list[Mapping[str, frozenset[str]]]] = defaultdict(list)
+    for hospital, row in rows:
+        groups[hospital].append(row)
+    found = {}
+    for hospital, each in groups.items():
+        for organ in dict.fromkeys(organ for row in each for organ in row):
+            cases = [row.get(organ, frozenset()) for row in each]
+            if len(set(cases)) > 1:
+                found[hospital, organ] = frozenset.intersection(*cases)
+    return found
 
 
 def task_table(
@@ -63,7 +77,7 @@ def task_table(
         matrix: scores.
         tasks: its columns.
         metric: name.
-        among: hospital → the cases that count; all of hospitals that are not named.
+        among: the cases that count; all where None.
 
     Returns:
         float64 `[T+1, len(tasks)]`: row i over the organs that were annotated in the experiences 1 … i, row 0 over all

@@ -14,8 +14,9 @@ scores stand in the matrix as what they are, those of an empty prediction, but n
 - FWT compares both rows over the same organs, those that were annotated before experience i. With disjoint classes there
   are none and FWT is None: a 0 would say that nothing was gained where nothing could be.
 
-Between experiences a panel of cases may stand for a hospital (`evaluation.panel`). What compares two rows (BWT, FWT,
-forgetting, retained) then takes the cases that every row has; `paired` is R over these. docs/measures.md has it all.
+Between experiences a panel of cases may stand for a hospital (`evaluation.panel`), and a score may be defined in some rows
+alone. What compares two rows (BWT, FWT, forgetting, retained) takes the cases that have a value in every row, organ by
+organ; `paired` is R over these. docs/measures.md has it all.
 """
 
 from __future__ import annotations

@@ -12,11 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lifelong_ct.evaluation.agreement import Agreement, volume_agreement
+from lifelong_ct.evaluation.agreement import Agreement, volume_agreement, volume_pairs
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting.style import FAINT, PALETTE, legend_below, panels
 
-PREDICTED, REFERENCE = "volume_ml", "reference_ml"
 MOST = 12
 """Organs in the figure: those that agree least. All are in the table."""
 
@@ -36,21 +35,12 @@ class Volumes(NamedTuple):
 
 
 def volumes(matrix: ResultMatrix, unseen: Collection[str]) -> list[Volumes]:
-    """Per organ, after the last experience."""
+    """Per organ, after the last experience: `volume_pairs`."""
     found = []
-    for organ in matrix.organs:
-        rows: list[tuple[float, float, bool]] = []
-        for hospital in matrix.hospitals:
-            predicted = matrix.cases(matrix.last, hospital, organ, PREDICTED)
-            references = matrix.cases(matrix.last, hospital, organ, REFERENCE)
-            rows += [
-                (predicted[c], references[c], hospital not in unseen) for c in references if c in predicted
-            ]
-        if rows:
-            mine, theirs = np.array([row[:2] for row in rows], np.float64).T
-            found.append(
-                Volumes(organ, (mine + theirs) / 2, mine - theirs, np.array([row[2] for row in rows]))
-            )
+    for organ, each in volume_pairs(matrix).items():
+        mine, theirs = np.array(each.predicted), np.array(each.reference)
+        trained = np.array([hospital not in unseen for hospital, _ in each.patients])
+        found.append(Volumes(organ, (mine + theirs) / 2, mine - theirs, trained))
     return found
 
 

@@ -16,7 +16,7 @@ from lifelong_ct.evaluation.costs import costs
 from lifelong_ct.evaluation.stability import stability
 from lifelong_ct.reporting.axes import axes_csv
 from lifelong_ct.reporting.collecting import REPORT, collect
-from lifelong_ct.reporting.comparison import compare, to_csv
+from lifelong_ct.reporting.comparison import Section, compare, strata_csv, to_csv
 from lifelong_ct.reporting.references import TOLD
 from lifelong_ct.reporting.run_folder import CASES, CONFIG, RESULTS, TRAIN, Run, read_run
 from lifelong_ct.reporting.text import plural, shown_path
@@ -65,7 +65,8 @@ def check(folder: Path) -> tuple[list[Difference], list[str]]:
         found, told = check_run(path, f"{shown_path(Path(path.name), False)}/")
         differences += found
         notes += told
-    for name, expected in tables(collect(folder).finished).items():
+    finished = collect(folder).finished
+    for name, expected in tables(compare(finished), finished).items():
         if (folder / REPORT / name).is_file():
             differences += check_table(folder / REPORT / name, expected)
             notes.append(f"{REPORT}/{name} computed again")
@@ -88,10 +89,13 @@ def check_run(path: Path, name: str = "") -> tuple[list[Difference], list[str]]:
     return differences, [*notes, f"{name}{RESULTS}: {plural(numbers, 'number')} computed again"]
 
 
-def tables(runs: Sequence[Run]) -> dict[str, str]:
-    """File name → content of the tables of a sweep's report."""
-    sections = compare(runs)
-    return {"comparison.csv": to_csv(sections), "axes.csv": axes_csv(sections, runs)}
+def tables(sections: Sequence[Section], runs: Sequence[Run]) -> dict[str, str]:
+    """File name → content of the tables of a sweep's report, of runs and their comparison."""
+    return {
+        "comparison.csv": to_csv(sections),
+        "axes.csv": axes_csv(sections, runs),
+        "strata.csv": strata_csv(sections),
+    }
 
 
 def aggregates(run: Run) -> dict[str, Any]:
@@ -173,7 +177,10 @@ def _routed(run: Run) -> float | None:
 def _table(text: str) -> dict[str, dict[str, Any]]:
     """Row → column → text, or number where it is one."""
     rows = csv.DictReader(io.StringIO(text))
-    return {f"{row['stream']} {row['label']}": {k: _number(v) for k, v in row.items()} for row in rows}
+    keyed = [
+        (" ".join([row["stream"], row["label"], *filter(None, [row.get("label_kind")])]), row) for row in rows
+    ]
+    return {key: {k: _number(v) for k, v in row.items()} for key, row in keyed}
 
 
 def _number(text: str | None) -> Any:

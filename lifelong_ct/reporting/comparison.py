@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lifelong_ct.evaluation.costs import costs
 from lifelong_ct.reporting.contenders import Contender
 from lifelong_ct.reporting.run_folder import Run
 from lifelong_ct.reporting.significance import Judged, Verdicts, judge
@@ -130,8 +131,7 @@ def measured(run: Run, name: str) -> float | None:
     if name == "exemplar_bytes":
         return ((run.results.get("memory") or {}).get("exemplars") or {}).get("used")
     if name == "held_bytes":
-        held = [experience.get("held") for experience in run.results.get("experiences") or ()]
-        return max((sum(kinds.values()) for kinds in held if kinds is not None), default=None)
+        return costs(run.results.get("experiences") or ())["held_bytes"]
     if name == "seconds":
         return (run.results.get("seconds") or {}).get("total")
     if name == "diagonal_mean" and (run.results.get("summary") or {}).get("bwt") is None:

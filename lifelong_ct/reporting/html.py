@@ -11,7 +11,6 @@ import yaml
 from lifelong_ct.core.files import write_text
 from lifelong_ct.evaluation.agreement import volume_agreement
 from lifelong_ct.evaluation.matrix import ResultMatrix
-from lifelong_ct.evaluation.summary import shared
 from lifelong_ct.reporting.figures import experience_names, run_figures
 from lifelong_ct.reporting.overlays import Overlay, read_overlays
 from lifelong_ct.reporting.page import data_uri, heat_table, render, write_figures
@@ -116,9 +115,15 @@ def _matrix_table(run: Run) -> dict[str, Any]:
         rows.append((_after(after, names), [None if v != v else float(v) for v in values]))
     header = ["", *(f"{h} (unseen)" if h in run.unseen else h for h in hospitals)]
     caption = "Dice on each hospital (column) after each experience (row). Framed: the hospital just trained."
-    if shared(run.matrix):
+    if _has_panel(run.matrix):
         caption += " Until the last row a panel of cases stands for a hospital; measures compare over these."
     return heat_table(caption, header, rows, own=own)
+
+
+def _has_panel(matrix: ResultMatrix) -> bool:
+    """Whether rows of a hospital are over other cases than its last."""
+    scored = matrix.scored_cases()
+    return len({(hospital, cases) for (_, hospital), cases in scored.items()}) > len({h for _, h in scored})
 
 
 def _organ_tables(run: Run) -> list[dict[str, Any]]:
@@ -162,7 +167,7 @@ def _agreement(run: Run) -> list[list[str]]:
     return [
         [
             organ,
-            str(each.cases),
+            f"{each.cases} (+ {each.absent} absent)" if each.absent else str(each.cases),
             _between(each.bias, each.bias_interval, 1, signed=True),
             UNDEFINED if each.limits is None else " … ".join(number(v, 1, signed=True) for v in each.limits),
             _between(each.concordance, each.concordance_interval, 2),

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from lifelong_ct.evaluation.ranking import Rank, kendall_w, stability
-from lifelong_ct.evaluation.resampling import PatientDraws, contributions, over_seeds
+from lifelong_ct.evaluation.resampling import PatientDraws, contributions, in_both, over_seeds
 from lifelong_ct.evaluation.statistics import Interval, holm, paired_test
 from lifelong_ct.evaluation.transfer import mean_defined
 from lifelong_ct.reporting.contenders import (
@@ -35,7 +35,7 @@ class Versus:
 
     Attributes:
         other: label.
-        difference: own − other's; None where no seed and patient is shared.
+        difference: own − other's, over the scores that both have; None where no seed and patient is shared.
         low, high: 95 % interval over seeds and patients; None where there are too few patients.
         p: of the paired test over patients, after Holm's correction over all pairs of the section.
         patients, seeds: that both have.
@@ -106,7 +106,7 @@ def judge(contenders: Sequence[Contender], metric: str = "dice", resamples: int 
     values = {c.label: values_of(c, draws, metric) for c in contenders}
     rivals = [c for c in contenders if c.rival and values[c.label]]
     pairs = list(combinations(rivals, 2))
-    found = [_versus(a, b, values[a.label], values[b.label], metric) for a, b in pairs]
+    found = [_versus(a, b, draws, values, metric) for a, b in pairs]
     adjusted = iter(holm([v.p for v in found if v.p is not None]))
     marked = [v if v.p is None else _marked(v, next(adjusted)) for v in found]
     between: dict[tuple[str, str], Versus] = {}
@@ -131,25 +131,32 @@ def judge(contenders: Sequence[Contender], metric: str = "dice", resamples: int 
 
 
 def _versus(
-    a: Contender, b: Contender, own: dict[int, Floats], other: dict[int, Floats], metric: str
+    a: Contender, b: Contender, draws: PatientDraws, values: Mapping[str, dict[int, Floats]], metric: str
 ) -> Versus:
-    """Before any correction."""
-    seeds = sorted(own.keys() & other.keys())
-    if not seeds:
-        return Versus(b.label, None, None, None, None, 0, 0, "too few")
+    """Before any correction. Difference, interval and test are over the same scores, those that both have."""
     added: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for seed in seeds:
-        one, two = a.by_seed[seed], b.by_seed[seed]
-        for patient, value in contributions(one.matrix, two.matrix, list(one.tasks.values()), metric).items():
+    apart: list[Floats] = []
+    for seed in sorted(a.by_seed.keys() & b.by_seed.keys()):
+        one, two, tasks = a.by_seed[seed].matrix, b.by_seed[seed].matrix, list(a.by_seed[seed].tasks.values())
+        if not (shares := contributions(one, two, tasks, metric)):
+            continue
+        if among := in_both(one, two, metric):
+            drawn = [draws.accuracy(matrix, tasks, metric, among) for matrix in (one, two)]
+        else:
+            drawn = [values[c.label][seed] for c in (a, b)]
+        apart.append(drawn[0] - drawn[1])
+        for patient, value in shares.items():
             added[patient].append(value)
-    each = [sum(values) / len(seeds) for _, values in sorted(added.items())]
-    drawn = over_seeds(np.stack([own[seed] - other[seed] for seed in seeds]))
-    difference = float(drawn[0])
+    if not apart:
+        return Versus(b.label, None, None, None, None, 0, 0, "too few")
+    each = sorted(sum(own) / len(apart) for own in added.values())  # no order of pseudonyms
+    both = over_seeds(np.stack(apart))
+    difference = float(both[0])
     if len(each) < FEWEST:
-        return Versus(b.label, difference, None, None, None, len(each), len(seeds), "too few")
-    low, high = np.nanquantile(drawn[1:], [ALPHA / 2, 1 - ALPHA / 2])
+        return Versus(b.label, difference, None, None, None, len(each), len(apart), "too few")
+    low, high = np.nanquantile(both[1:], [ALPHA / 2, 1 - ALPHA / 2])
     p = paired_test(each, [0.0] * len(each))
-    return Versus(b.label, difference, float(low), float(high), p, len(each), len(seeds), "not shown")
+    return Versus(b.label, difference, float(low), float(high), p, len(each), len(apart), "not shown")
 
 
 def _marked(versus: Versus, p: float) -> Versus:

@@ -10,9 +10,10 @@ from typing import Any
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.files import write_text
 from lifelong_ct.reporting import significance_table
-from lifelong_ct.reporting.axes import axes_csv, axes_table
+from lifelong_ct.reporting.axes import axes_table
+from lifelong_ct.reporting.checking import tables
 from lifelong_ct.reporting.collecting import REPORT, Collection, collect, left_out
-from lifelong_ct.reporting.comparison import COLUMNS, Row, Section, Spread, compare, to_csv
+from lifelong_ct.reporting.comparison import COLUMNS, Row, Section, Spread, compare
 from lifelong_ct.reporting.html import write_run_page
 from lifelong_ct.reporting.page import heat_table, render, write_figures
 from lifelong_ct.reporting.run_folder import FIGURES, PAGE, RESULTS, Run, read_run
@@ -56,8 +57,8 @@ def write_report(runs: Path, out: Path | None = None) -> Path:
     _refresh(found)
     out = out or runs / REPORT
     sections = compare(found.finished)
-    write_text(out / "comparison.csv", to_csv(sections))
-    write_text(out / "axes.csv", axes_csv(sections, found.finished))
+    for name, content in tables(sections, found.finished).items():
+        write_text(out / name, content)
     page = out / "comparison.html"
     shown = [
         {**_section(number, section, out), "axes": axes_table(section, found.finished)}

@@ -28,6 +28,19 @@ _ASIDE = 1 << 40
 AMP_TYPES = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def amp_type(name: str | None, device: torch.device | str) -> torch.dtype | None:
+    """`trainer.amp` as autocast takes it.
+
+    Raises:
+        LifelongCTError: unknown, or nothing for the device.
+    """
+    if name not in AMP_TYPES:
+        raise LifelongCTError(f"{name!r} is not a precision", "trainer.amp", "use null, bf16 or fp16")
+    if name == "fp16" and not str(device).startswith("cuda"):
+        raise LifelongCTError("fp16 needs a GPU", "trainer.amp", "use bf16 on the CPU")
+    return AMP_TYPES[name]
+
+
 @dataclass
 class StepReport:
     """One optimizer step, for whoever watches."""
@@ -100,12 +113,9 @@ class Learner(SupervisedTemplate):
         seed: int = 0,
         on_step: Callable[[StepReport], None] = lambda report: None,
     ) -> None:
-        if amp not in AMP_TYPES:
-            raise LifelongCTError(f"{amp!r} is not a precision", "trainer.amp", "use null, bf16 or fp16")
+        kind = amp_type(amp, device)
         if schedule not in ("constant", "poly"):
             raise LifelongCTError(f"{schedule!r} is no schedule", "trainer.schedule", "use constant or poly")
-        if amp == "fp16" and not str(device).startswith("cuda"):
-            raise LifelongCTError("fp16 needs a GPU", "trainer.amp", "use bf16 on the CPU")
         super().__init__(
             model=model,
             optimizer=optimizer(model.parameters()),
@@ -116,7 +126,7 @@ class Learner(SupervisedTemplate):
             evaluator=_silent_evaluator(),
         )
         self._make_optimizer, self._width = optimizer, width
-        self.accumulate, self.amp, self.clip, self.schedule = accumulate, AMP_TYPES[amp], clip, schedule
+        self.accumulate, self.amp, self.clip, self.schedule = accumulate, kind, clip, schedule
         self.reset_optimizer, self.augment, self.seed, self.on_step = reset_optimizer, augment, seed, on_step
         self.boundaries = boundaries
         self._deaf = [] if boundaries else list(plugins)

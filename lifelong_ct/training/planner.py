@@ -14,10 +14,11 @@ from lifelong_ct.core.errors import DataError, LifelongCTError, LimitExceeded
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import format_bytes
-from lifelong_ct.data.grids import Shape, case_grid
+from lifelong_ct.data.grids import Shape, case_affine, case_grid
 from lifelong_ct.data.loading.budget import CACHES, DECODING, QUEUE, needs
 from lifelong_ct.data.resampling import new_shape
 from lifelong_ct.evaluation.inference import inference_bytes
+from lifelong_ct.evaluation.resample import upright_shape
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import EvaluationOptions, RunOptions
 from lifelong_ct.training.spacing import run_spacing
@@ -119,7 +120,7 @@ def largest_evaluation(options: RunOptions, spacing: Sequence[float] | None) -> 
     """Bytes while the largest test case is scored, once every organ has been seen."""
     width, channels = 1 + len(options.stream.label_space.organs), options.stream.channels
     cases = (case for hospital in options.stream.scored for case in hospital.test)
-    grids = {(grid_shape(case, spacing), grid_shape(case, None)) for case in cases}
+    grids = {(seen_shape(case, spacing), grid_shape(case, None)) for case in cases}
     return max(
         (evaluation_bytes(shape, native, channels, width, options.evaluation) for shape, native in grids),
         default=0,
@@ -164,6 +165,15 @@ def grid_shape(case: Case, spacing: Sequence[float] | None) -> Shape:
     except DataError:
         return 0, 0, 0
     return shape if spacing is None or own is None else new_shape(shape, own, spacing)
+
+
+def seen_shape(case: Case, spacing: Sequence[float] | None) -> Shape:
+    """`grid_shape` of a case as it is scored: an oblique scan is set upright for it."""
+    try:
+        shape, affine = case_affine(case)
+    except DataError:
+        return 0, 0, 0
+    return shape if affine is None else upright_shape(shape, affine, spacing)
 
 
 def check(ledger: Ledger, demands: Iterable[Demand]) -> None:

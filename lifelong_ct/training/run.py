@@ -226,10 +226,14 @@ class Run:
 
     def _serving(self) -> dict[str, Any]:
         """What a model must be told to predict with."""
-        spacing = self.volumes.spacing
+        spacing, evaluation = self.volumes.spacing, self.options.evaluation
         return {
             "spacing": spacing and list(spacing),
-            "roi": list(self.options.evaluation.roi),
+            "roi": list(evaluation.roi),
+            "overlap": evaluation.overlap,
+            "precision": evaluation.precision,
+            "mirror": list(evaluation.mirror),
+            "amp": self.options.trainer.amp,
             "channels": self.stream.channels,
             "modality": self.stream.modality,
         }

@@ -20,7 +20,7 @@ from lifelong_ct.data.types import RawCase
 from lifelong_ct.evaluation.cases import score_case
 from lifelong_ct.evaluation.inference import predict_labels
 from lifelong_ct.evaluation.mirroring import Mirroring
-from lifelong_ct.evaluation.resample import to_model, to_scan
+from lifelong_ct.evaluation.resample import to_model, to_scan, upright_shape
 from lifelong_ct.models.parts import PartedModel
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.options import EvaluationOptions
@@ -132,11 +132,12 @@ class Scorer:
     def _score_case(
         self, model: nn.Module, raw: RawCase, hospital: str, show: Callable[[Scored], None] | None = None
     ) -> Scores:
-        ready = to_model(raw, self.spacing)
         width = len(self.label_space.channels) + 1
         channels = raw.image.size // math.prod(raw.shape)
-        need = evaluation_bytes(ready.shape, raw.shape, channels, width, self.options)
+        shape = upright_shape(raw.shape, raw.affine, self.spacing)
+        need = evaluation_bytes(shape, raw.shape, channels, width, self.options)
         with self.ledger.reserve("ram", EVALUATION, need):
+            ready = to_model(raw, self.spacing)
             image = ready.image if ready.image.ndim == 4 else ready.image[None]
 
             def scores(ranking: Sequence[int] | None, show: Callable[[Scored], None] | None) -> Scores:

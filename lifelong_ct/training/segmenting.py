@@ -14,7 +14,7 @@ from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.evaluation.certainty import Certainty
 from lifelong_ct.evaluation.inference import predict_labels
-from lifelong_ct.evaluation.resample import to_model, to_scan
+from lifelong_ct.evaluation.resample import to_model, to_scan, upright_shape
 from lifelong_ct.evaluation.volume import MM3_PER_ML
 from lifelong_ct.training.options import EvaluationOptions
 from lifelong_ct.training.planner import EVALUATION, evaluation_bytes
@@ -38,7 +38,12 @@ class Segmentation:
 
 
 def segment(
-    served: Served, raw: RawCase, options: EvaluationOptions, device: torch.device, ledger: Ledger
+    served: Served,
+    raw: RawCase,
+    options: EvaluationOptions,
+    device: torch.device,
+    ledger: Ledger,
+    amp: torch.dtype | None = None,
 ) -> Segmentation:
     """Predicts a scan. How the file's axes run makes no difference: the model sees canonical order.
 
@@ -48,6 +53,7 @@ def segment(
         options: window, overlap, precision and mirroring.
         device: of the model.
         ledger: asked for the memory.
+        amp: autocast type.
 
     Raises:
         LifelongCTError: the scan has another number of channels than the model, or organs cannot be mirrored.
@@ -61,15 +67,17 @@ def segment(
             "give one file per channel, with commas between",
         )
     mirroring, certainty = mirroring_of(options, organs), Certainty()
-    ready = to_model(raw, served.spacing)
-    need = evaluation_bytes(ready.shape, raw.shape, channels, 1 + len(organs), options)
+    shape = upright_shape(raw.shape, raw.affine, served.spacing)
+    need = evaluation_bytes(shape, raw.shape, channels, 1 + len(organs), options)
     with ledger.reserve("ram", EVALUATION, need):
+        ready = to_model(raw, served.spacing)
         labels = predict_labels(
             served.model,
             ready.image.reshape(channels, *ready.shape),
             options.roi,
             options.overlap,
             device,
+            amp,
             precision=options.precision,
             mirroring=mirroring,
             certainty=certainty,

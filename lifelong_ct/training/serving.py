@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
 from lifelong_ct.core.errors import CheckpointError
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.models.restoring import fitted
 from lifelong_ct.training import checkpoint
+from lifelong_ct.training.learner import amp_type
+from lifelong_ct.training.options import EvaluationOptions
+
+WINDOWS = ("roi", "overlap", "precision", "mirror")
+AMP = "trainer.amp"
+PREDICTING = (*(f"evaluation.{key}" for key in WINDOWS), AMP)
+"""Keys that predictions depend on: those of the run hold until the user names others."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,8 @@ class Served:
         after: experiences it has seen.
         channels: images of a scan.
         modality: of the scans that it was trained on; None where they differed.
+        more: overlap, precision and mirror of the windows, where the checkpoint says them.
+        amp: autocast of its run, as in `trainer.amp`.
     """
 
     model: nn.Module
@@ -35,6 +46,25 @@ class Served:
     after: int
     channels: int = 1
     modality: str | None = "CT"
+    more: Mapping[str, Any] = field(default_factory=dict)
+    amp: str | None = None
+
+    def options(self, given: EvaluationOptions, named: Collection[str]) -> EvaluationOptions:
+        """`given`, with the windows of the run but for what is `named` of `PREDICTING`."""
+        own = {"roi": self.roi, **self.more}
+        return replace(
+            given, **{key: value for key, value in own.items() if f"evaluation.{key}" not in named}
+        )
+
+    def autocast(self, given: str | None, named: Collection[str], device: torch.device) -> torch.dtype | None:
+        """Of the run, or `given` where that is `named`; none where that of the run needs a GPU and there is none.
+
+        Raises:
+            LifelongCTError: `given` is unknown, or nothing for the device.
+        """
+        if AMP in named:
+            return amp_type(given, device)
+        return None if self.amp == "fp16" and device.type != "cuda" else amp_type(self.amp, device)
 
 
 def load_model(folder: Path, new_model: Callable[[], nn.Module]) -> Served:
@@ -70,4 +100,6 @@ def load_model(folder: Path, new_model: Callable[[], nn.Module]) -> Served:
         int(state["after"]),
         serving.get("channels", 1),
         serving.get("modality", "CT"),
+        {key: serving[key] for key in WINDOWS[1:] if key in serving},
+        serving.get("amp"),
     )

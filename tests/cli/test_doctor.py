@@ -88,6 +88,19 @@ def test_folders_that_cannot_be_written_or_are_full(tmp_path: Path, monkeypatch)
     assert not (tmp_path / "new").exists()
 
 
+def test_what_a_store_holds_is_part_of_its_limit(tmp_path: Path, monkeypatch) -> None:
+    """18 of 20 GiB are there: the 3 GiB that are free are enough."""
+    (tmp_path / "store" / "ab").mkdir(parents=True)
+    with (tmp_path / "store" / "ab" / "ab12.lctvol").open("wb") as file:
+        file.truncate(18 * GIB)
+    monkeypatch.setattr(health.shutil, "disk_usage", lambda path: SimpleNamespace(free=3 * GIB))
+    paths = {"store": tmp_path / "store", "runs": tmp_path, "state": tmp_path}
+    assert next(health.folders(paths, {"disk": "20GiB"})).good
+    short = next(health.folders(paths, {"disk": "30GiB"}))
+    assert (short.good, short.found) == (False, "3.0 GiB free of 12.0 GiB wanted")
+    assert "memory.disk=21504MiB" in short.next  # 21 GiB
+
+
 class Answers(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_error(404)

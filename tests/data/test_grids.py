@@ -8,7 +8,7 @@ import pytest
 
 from lifelong_ct.core.errors import DataError, LifelongCTError
 from lifelong_ct.core.types import Case
-from lifelong_ct.data.grids import case_grid, spacing_of, usual_spacing
+from lifelong_ct.data.grids import case_affine, case_grid, spacing_of, usual_spacing
 from lifelong_ct.data.images import read_image
 from lifelong_ct.data.layouts.phantom import PhantomLayout
 
@@ -30,6 +30,7 @@ def test_the_grid_of_a_header_is_that_of_the_voxels(tmp_path, axes, signs):
     read = read_image(tmp_path / "a.nii")
     assert found == read.shape
     assert spacing == pytest.approx(read.spacing, rel=1e-6)
+    np.testing.assert_allclose(case_affine(case(tmp_path / "a.nii"))[1], read.affine, atol=1e-5)
 
 
 def test_a_phantom_tells_its_grid_without_being_drawn():

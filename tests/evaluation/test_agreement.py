@@ -95,3 +95,30 @@ def test_volumes_of_a_matrix() -> None:
     assert (found.bias, found.cases, found.patients) == (-1.5, 2, 2)
     assert volume_agreement(ResultMatrix(rows), hospital="b")["liver"].bias == -1.0
     assert volume_agreement(ResultMatrix()) == {}
+
+
+def test_an_absent_organ_that_was_not_predicted_is_no_pair() -> None:
+    """Four organs, each 20 mL too small, and 16 scans without it: the bias is −20, not −4."""
+    pairs = [(30.0 + i, 50.0 + i) for i in range(4)] + [(0.0, 0.0)] * 16
+    rows = [
+        EvaluationRow(1, "a", str(i), organ, metric, value)
+        for i, (mine, truth) in enumerate(pairs)
+        for organ, scale in (("gallbladder", 1.0), ("appendix", 0.0))
+        for metric, value in (("volume_ml", scale * mine), ("reference_ml", scale * truth))
+    ]
+    rows.append(EvaluationRow(1, "a", "0", "liver", "volume_ml", 5.0))
+    found = volume_agreement(ResultMatrix(rows))
+    assert list(found) == ["gallbladder"], "of the appendix there is no pair, of the liver no reference"
+    each = found["gallbladder"]
+    assert (each.bias, each.limits) == (-20.0, (-20.0, -20.0))
+    assert (each.cases, each.patients, each.absent) == (4, 4, 16)
+
+
+def test_a_false_organ_and_a_missed_one_are_pairs() -> None:
+    rows = [
+        EvaluationRow(1, "a", case, "liver", metric, value)
+        for case, pair in (("1", (6.0, 0.0)), ("2", (0.0, 10.0)))
+        for metric, value in zip(("volume_ml", "reference_ml"), pair, strict=True)
+    ]
+    found = volume_agreement(ResultMatrix(rows))["liver"]
+    assert (found.bias, found.cases, found.absent) == (-2.0, 2, 0)

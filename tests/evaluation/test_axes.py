@@ -94,8 +94,45 @@ def test_with_a_panel_differences_are_over_the_same_cases():
     assert whole["diagonal_mean"] == pytest.approx((0.8 + 0.9 + 0.95) / 3), "the last row has every case"
 
 
-def test_a_case_without_a_value_counts_as_scored():
-    """Two empty masks: no Dice, but the case was looked at, in every row."""
+def absent(*values):
+    """Two cases of a: a1 keeps its liver's 0.9, a2 has none and gets these values, row by row."""
+    return ResultMatrix(
+        EvaluationRow(after, "a", case, "liver", "dice", score)
+        for after, value in enumerate(values)
+        for case, score in (("a1", 0.9), ("a2", value))
+    )
+
+
+def test_a_prediction_that_goes_away_is_no_gain():
+    """a2's Dice is 0 while its absent liver is predicted, and undefined when it no longer is: a1 alone can be compared."""
+    summary = absent(0.0, 0.0, None).summary(["a", "none"])
+    assert (summary["bwt"], summary["forgetting"], summary["retained"]) == (0.0, 0.0, 1.0)
+    assert summary["acc"] == summary["final_mean"] == 0.9, "over what is defined in the last row"
+    assert summary["diagonal_mean"] == pytest.approx(0.45)
+    assert absent(None, 0.0, 0.0).summary(["none", "a", "none"])["fwt"] == 0.0
+
+
+def test_what_is_defined_throughout_counts_throughout():
+    """a2's absent liver is predicted in every row: 0 in every mean."""
+    summary = absent(0.0, 0.0, 0.0).summary(["a", "none"])
+    assert (summary["acc"], summary["bwt"]) == (pytest.approx(0.45), 0.0)
+
+
+def test_each_organ_has_cases_of_its_own():
+    """a2 has no spleen that could be compared, and a liver that can: 0.9 and 0.1 first, 0.9 and 0.5 at the end."""
+    matrix = absent(0.1, 0.1, 0.5)
+    spleens = {"a1": (0.6, 0.6, 0.8), "a2": (0.0, 0.0, None)}
+    matrix.append(
+        EvaluationRow(after, "a", case, "spleen", "dice", value)
+        for case, values in spleens.items()
+        for after, value in enumerate(values)
+    )
+    summary = matrix.summary(["a", "none"])
+    assert summary["bwt"] == pytest.approx(((0.7 - 0.5) + (0.8 - 0.6)) / 2)
+    assert matrix.summary(["a", "none"], organ="spleen")["bwt"] == pytest.approx(0.2)
+
+
+def test_a_case_without_a_value_in_one_row_enters_no_difference():
     matrix = ResultMatrix(rows())
     matrix.append(
         EvaluationRow(after, "a", "a2", "liver", "dice", None if after == 1 else 0.5) for after in range(4)

@@ -117,6 +117,13 @@ def test_cases_csv_there_and_back(tmp_path: Path) -> None:
     assert back.to_scores()[0] == matrix.to_scores()[0]
 
 
+def test_cases_csv_holds_what_fell_within_an_experience_that_is_not_over(tmp_path: Path) -> None:
+    path = tmp_path / "cases.csv"
+    ResultMatrix([EvaluationRow(1, "a", "c", "liver", "dice", 0.5, step=2)]).write_cases_csv(path)
+    assert path.read_text().splitlines() == ["after,step,hospital,case,organ,dice", "1,2,a,c,liver,0.5"]
+    assert list(ResultMatrix.read_cases_csv(path).within) == [(1, 2)]
+
+
 def test_cases_csv_tells_whose_case_it_is_and_who_labelled_it(tmp_path: Path) -> None:
     """In the last columns; a file of an earlier version has neither."""
     rows = [EvaluationRow(1, "a", f"c{i}", "liver", "dice", 0.5, "p", ("expert", "model")[i]) for i in (0, 1)]

@@ -36,12 +36,13 @@ def test_full_has_each_once_and_the_page_tells_of_all() -> None:
     assert all(f"`{name}`" in page for name in found)
 
 
-def test_full_changes_nothing_but_the_metrics() -> None:
+def test_full_changes_nothing_but_the_metrics_and_that_every_case_has_them() -> None:
     default, full = (
         compose.plain(compose.compose(compose.Request([f"evaluation={name}"])))["evaluation"]
         for name in ("default", "full")
     )
-    assert {**full, "metrics": None} == {**default, "metrics": None}
+    every = {"metrics": None, "panel": None, "panel_hospitals": None}
+    assert {**full, "metrics": None} == {**default, **every}
 
 
 def test_what_full_finds_goes_through_the_table_of_cases(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from lifelong_ct.core.types import EvaluationRow
 from lifelong_ct.evaluation.matrix import ResultMatrix
-from lifelong_ct.evaluation.resampling import PatientDraws, contributions, over_seeds
+from lifelong_ct.evaluation.resampling import PatientDraws, contributions, in_both, over_seeds
 from lifelong_ct.evaluation.tasks import Task
 
 
@@ -32,7 +32,10 @@ TASKS = [Task(("a",)), Task(("b",))]
 
 def test_scans_of_a_patient_move_together() -> None:
     draws = PatientDraws([TWO], resamples=4000)
-    assert draws.patients == {"a": ["p", "q"], "b": ["p"]}
+    assert {hospital: set(names) for hospital, names in draws.patients.items()} == {
+        "a": {"p", "q"},
+        "b": {"p"},
+    }
     found = draws.accuracy(TWO, TASKS)
     assert found[0] == pytest.approx(TWO.summary(TASKS)["acc"]) == pytest.approx((0.5 + 0.5) / 2 / 2 + 0.4)
     # hospital a of p p: liver .3 alone; of q q: (.9 + .5)/2; of both: ((.2 + .4 + .9)/3 + .5)/2
@@ -90,3 +93,36 @@ def test_what_only_one_has_adds_nothing() -> None:
     two = matrix({("a", "p", "1", "liver"): 0.4, ("a", "q", "2", "liver"): None})
     assert contributions(one, two, TASKS) == {("a", "p"): pytest.approx(0.1)}
     assert contributions(one, ResultMatrix(), TASKS) == {}
+
+
+def test_a_prediction_that_only_one_makes_is_no_difference() -> None:
+    """q's liver is absent: the second predicts it (0), the first does not (undefined). p alone can be compared."""
+    one = matrix({("a", "p", "1", "liver"): 0.9, ("a", "q", "2", "liver"): None})
+    two = matrix({("a", "p", "1", "liver"): 0.9, ("a", "q", "2", "liver"): 0.0})
+    draws, among = PatientDraws([one, two], 10), in_both(one, two)
+    both = [draws.accuracy(each, TASKS, among=among)[0] for each in (one, two)]
+    assert both == [0.9, 0.9]
+    assert draws.accuracy(two, TASKS)[0] == pytest.approx(0.45), "ACC is over what is defined"
+    assert sum(contributions(one, two, TASKS).values()) == 0.0
+    assert among == {("a", "liver"): {"1"}} == in_both(two, one)
+
+
+def test_names_change_no_draw() -> None:
+    scores = [(0.2, 0.5), (0.9, 0.1), (0.4, 0.8), (0.7, 0.3)]
+
+    def named(names: str) -> ResultMatrix:
+        both = zip(names, scores, strict=True)
+        return matrix(
+            {("a", n, n * 2, o): v for n, p in both for o, v in zip(("liver", "spleen"), p, strict=True)}
+        )
+
+    one, other = named("wxyz"), named("ydca")
+    found = [PatientDraws([each], 200).accuracy(each, TASKS) for each in (one, other)]
+    assert found[0] == pytest.approx(found[1])
+    assert PatientDraws([other], 1).patients == {"a": ["y", "c", "a", "d"]}, "by .2 .4 .7 .9"
+
+
+def test_a_metric_that_is_defined_where_dice_is_not() -> None:
+    one = matrix({("a", "p", "1", "liver"): None})
+    one.append([EvaluationRow(1, "a", "1", "liver", "volume_error", 3.0, "p")])
+    assert PatientDraws([one], 5).accuracy(one, TASKS, "volume_error").tolist() == [3.0] * 6

@@ -39,6 +39,14 @@ def test_only_cases_that_both_have_scored():
     assert pairs(matrix, reference(ALONE, cases=("9",))) == [None, None]
 
 
+def test_a_case_that_is_undefined_in_one_of_both_is_no_loss():
+    """c2's liver is absent: the run predicts it (0), the reference does not (undefined). Likewise an organ."""
+    matrix, other = ResultMatrix(rows()), reference(ALONE)
+    matrix.append(EvaluationRow(3, "c", "c2", organ, "dice", 0.0) for organ in ("liver", "spleen"))
+    other.append([EvaluationRow(3, "c", "c2", "liver", "dice", None)])
+    assert pairs(matrix, other) == [(0.9, 0.8), (0.8, 1.0)]
+
+
 def test_only_organs_that_were_annotated_so_far():
     tasks = [Task(("a",), ("liver",)), Task(("a",), ("spleen",))]
     scores = [("liver", 0.9), ("spleen", 0.4)]

@@ -9,7 +9,7 @@ from lifelong_ct.data.readers.turned import canonical
 from lifelong_ct.data.resampling import prepare
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.evaluation.inference import PAD_HU
-from lifelong_ct.evaluation.resample import labels_to_grid, to_model, to_scan
+from lifelong_ct.evaluation.resample import labels_to_grid, to_model, to_scan, upright_shape
 
 
 def affine(spacing: tuple[float, ...], origin: tuple[float, ...] = (0, 0, 0)) -> np.ndarray:
@@ -117,6 +117,24 @@ def test_an_oblique_scan_is_set_upright_around_its_middle(degrees: float, spacin
     found = (corners @ matrix[:3, :3].T + matrix[:3, 3] - seen.affine[:3, 3]) / np.diag(seen.affine)[:3]
     assert found.min() > -0.5 - 1e-6
     assert (found < np.array(seen.shape) - 0.5 + 1e-6).all()  # nothing of the scan is lost
+
+
+def test_the_size_of_the_box_is_known_before_it_is_made() -> None:
+    """40 × 40 × 9 voxels of 2 mm, turned by 45° in their plane, reach 40 √2 = 56.6 voxels along either axis."""
+    assert upright_shape((40, 40, 9), turned(45), None) == (57, 57, 9)
+    assert upright_shape((40, 40, 9), turned(45), (1, 2, 3)) == (114, 57, 6)
+    assert upright_shape((40, 40, 9), turned(4), None) == (40, 40, 9)
+    for degrees, spacing in itertools.product((0, 4, 20), (None, (1.5, 2.5, 3.0))):
+        raw = scan(NOISE, turned(degrees))
+        assert to_model(raw, spacing).shape == upright_shape(raw.shape, raw.affine, spacing)
+
+
+def test_channels_are_set_upright_one_by_one() -> None:
+    raw = scan(NOISE, turned(20))
+    both = scan(np.stack([NOISE, -NOISE]), turned(20))
+    one = to_model(raw, None).image
+    assert np.array_equal(to_model(both, None).image[0], one)
+    assert to_model(both, None).image.shape == (2, *one.shape)
 
 
 def test_labels_of_an_oblique_scan_come_back_to_its_voxels() -> None:

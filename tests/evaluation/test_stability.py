@@ -74,6 +74,14 @@ def test_only_the_cases_that_every_evaluation_has():
     assert stability(more, TASKS) == stability(matrix(), TASKS)
 
 
+def test_a_case_that_is_undefined_for_a_moment_makes_no_gap():
+    """Its organ is absent: 0 while it is predicted, undefined within experience 3, where it is not."""
+    more = matrix()
+    more.append(row(i, "a", 0.0, case="2") for i in ENDS)
+    more.append(row(i, "a", None if i == 3 else 0.0, step, case="2") for i, step in WITHIN)
+    assert stability(more, TASKS) == stability(matrix(), TASKS)
+
+
 def test_rows_within_leave_the_matrix_alone_and_come_back(tmp_path):
     whole, ends = matrix(), ResultMatrix(r for r in matrix().rows())
     assert whole.rows() == ends.rows()

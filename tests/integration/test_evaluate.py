@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from scans import conf, hospital
 from served import SMALL, network, save
 
@@ -75,3 +76,24 @@ def test_the_window_is_that_of_the_checkpoint_unless_it_is_named(
     served = save(tmp_path / "after_001", network(organs), organs, (9, 9, 9), ROI)
     assert evaluate(served, tmp_path, north, *more) == 0
     assert set(seen) == {roi}
+
+
+@pytest.mark.parametrize(("more", "kind"), [([], torch.bfloat16), (["trainer.amp=null"], None)])
+def test_autocast_is_that_of_the_run_unless_it_is_named(
+    more: list[str], kind: Any, north: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    plain = scoring.predict_labels
+
+    def watched(
+        model: Any, image: Any, roi: Any, overlap: float, device: Any, amp: Any, *args: Any, **kw: Any
+    ):
+        seen.append((amp, overlap))
+        return plain(model, image, roi, overlap, device, amp, *args, **kw)
+
+    monkeypatch.setattr(scoring, "predict_labels", watched)
+    organs = ("liver", "spleen")
+    said = {"overlap": 0.5, "precision": "fp32", "mirror": [], "amp": "bf16"}
+    served = save(tmp_path / "after_001", network(organs), organs, (9, 9, 9), ROI, said=said)
+    assert evaluate(served, tmp_path, north, *more) == 0
+    assert set(seen) == {(kind, 0.5)}

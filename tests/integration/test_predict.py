@@ -157,6 +157,25 @@ def test_one_bad_scan_does_not_lose_the_others(
     assert (tmp_path / "out" / "c_seg.nii.gz").exists()
 
 
+def test_nothing_of_an_earlier_call_looks_current(
+    served: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    scans.mkdir()
+    for name in ("a", "b"):
+        nib.save(scan(), scans / f"{name}.nii.gz")
+    assert predict(served, scans, out) == 0
+    assert "2 of 2 scans predicted, with volumes.csv and quality.csv in" in capsys.readouterr().out
+    for file in scans.iterdir():
+        file.write_bytes(file.read_bytes()[:-300])
+    assert predict(served, scans, out) == 2
+    assert "0 of 2 scans predicted; the tables in" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == ["labels.json", "quality.csv", "volumes.csv"]
+    for name in ("volumes.csv", "quality.csv"):
+        assert (out / name).read_text().startswith("scan,")
+        assert table(out / name) == {}
+
+
 def test_mirroring_is_refused_before_anything_is_read_where_a_side_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

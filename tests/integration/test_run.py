@@ -100,23 +100,25 @@ def test_a_gpu_limit_holds_without_a_gpu(tmp_path: Path) -> None:
 
 
 def test_a_case_that_cannot_be_scored_is_told_before_training(tmp_path: Path) -> None:
-    """64³ voxels × (int16 twice, float, float logits of background and two organs) are 5 MiB."""
+    """64³ voxels × (int16 and a label on either grid) are 1.5 MiB; of the logits of background and two organs no more
+    than a row of windows, 16 × 16 × 64 voxels, is held at once, and a window with its logits. What else must be there fits into 9 MiB."""
     made = stream({"name": "a", "test": [64]})
-    opts = options(made, tmp_path, limits={"ram": "12MiB"}, evaluation=scored("final"))
+    opts = options(made, tmp_path, limits={"ram": "9MiB"}, evaluation=scored("final"))
     with pytest.raises(LimitExceeded) as error:
         execute(opts)
-    assert "evaluation of a case 5.0 MiB" in error.value.where
+    assert "evaluation of a case 1.8 MiB" in error.value.where
     assert not (opts.folder / "train.csv").exists()
 
 
 def test_the_cache_leaves_room_for_what_scoring_needs(tmp_path: Path) -> None:
-    """Two thirds of the limit: 128³ × 20 bytes are 40 MiB. A first run has filled the store."""
+    """Half of the limit: 128³ × (int16 twice and float) and a row of windows are more than 12 MiB. A first run
+    has filled the store."""
     more: dict[str, Any] = {"evaluation": scored("final")}
     execute(options(stream({"name": "a", "test": [128]}), tmp_path, **more))
-    more |= {"limits": {"ram": "64MiB"}, "store": tmp_path / "store"}
+    more |= {"limits": {"ram": "24MiB"}, "store": tmp_path / "store"}
     document = execute(options(stream({"name": "a", "test": [128]}), tmp_path / "again", **more))
     assert document["status"] == "finished"
-    assert 40 << 20 < document["memory"]["ram"]["peak"] <= 64 << 20
+    assert 12 << 20 < document["memory"]["ram"]["peak"] <= 24 << 20
 
 
 def test_what_a_strategy_keeps_beyond_a_limit_ends_the_run_with_its_name(tmp_path: Path) -> None:

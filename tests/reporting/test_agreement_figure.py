@@ -25,6 +25,16 @@ def test_volumes_by_hand() -> None:
     assert found.relative == pytest.approx(2 / 20)
 
 
+def test_points_are_the_pairs_of_the_lines() -> None:
+    rows = [("a", str(i), "liver", 30.0 + i, 50.0 + i) for i in range(4)]
+    rows += [("a", str(i), "liver", 0.0, 0.0) for i in range(4, 20)]
+    (found,) = volumes(matrix(*rows), ())
+    assert found.difference.tolist() == [-20.0] * 4
+    figure = agreement_panels(matrix(*rows), ())
+    assert figure is not None
+    assert figure.axes[0].get_title(loc="left") == "liver (n = 4)"
+
+
 def test_lines_by_hand() -> None:
     rows = (("a", "1", "liver", 11, 9), ("a", "2", "liver", 20, 20), ("b", "3", "liver", 28, 32))
     figure = agreement_panels(matrix(*rows), {"b"})

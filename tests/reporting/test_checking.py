@@ -108,6 +108,10 @@ def test_the_tables_of_a_sweep(tmp_path: Path, made_up, capsys: pytest.CaptureFi
     edited(table, "0.7", "0.8")
     assert main(["report", "--check", str(tmp_path)]) == 2
     assert "comparison.csv: toy naive.acc_mean: found 0.8" in capsys.readouterr().out
+    strata = tmp_path / "report" / "strata.csv"
+    assert strata.read_text().splitlines()[1].startswith("toy,a b c,naive,synthetic,0.7")
+    edited(strata, "synthetic,0.7", "synthetic,0.9")
+    assert "strata.csv: toy naive synthetic.acc: found 0.9" in told(tmp_path)
     table.write_text("stream,label\n")
     assert "a row; run `report` again" in told(tmp_path)
 

@@ -115,6 +115,17 @@ def test_few_patients_and_seeds_are_told() -> None:
     assert found.agreement is None
 
 
+def test_difference_and_test_are_over_the_same_scores() -> None:
+    """Odd patients' organ is absent: x predicts it (0), y does not (undefined). Of even ones x has 0.1 more."""
+    x = Contender("x", (run(lambda h, i: 0.8 if i % 2 == 0 else 0.0, patients=12),))
+    y = Contender("y", (run(lambda h, i: 0.7 if i % 2 == 0 else None, patients=12),))
+    found = judge([x, y], resamples=50).rows
+    assert (found["x"].interval.mean, found["y"].interval.mean) == (pytest.approx(0.4), pytest.approx(0.7))
+    versus = found["x"].best
+    assert (versus.other, versus.difference, versus.patients) == ("y", pytest.approx(0.1), 12)
+    assert (versus.mark, versus.p) == ("better", pytest.approx(2 / 2**12))
+
+
 def test_seeds_are_paired() -> None:
     rows = [Contender("x", (run(spread(0.5, 1), 0),)), Contender("y", (run(spread(0.6, 2), 1),))]
     versus = judge(rows, resamples=50).rows["x"].best

@@ -158,6 +158,21 @@ def test_voxels_of_a_file_are_counted_on_the_streams_spacing(tmp_path, name):
     assert planner.grid_voxels(turned, (1, 1, 1)) == pytest.approx(720)
 
 
+def test_an_oblique_test_case_is_planned_as_it_is_scored(tmp_path):
+    """4 × 6 voxels of 2 mm, turned by 45°: (4 + 6) / √2 = 7.07 along either axis. Training does not turn it."""
+    c = 2 / math.sqrt(2)
+    matrix = np.array([[c, -c, 0, 0], [c, c, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1.0]])
+    case = image(tmp_path / "a.nii", (4, 6, 5), matrix)
+    assert planner.seen_shape(case, None) == (8, 8, 5)
+    assert planner.seen_shape(case, (2, 2, 1.5)) == (8, 8, 10)
+    assert planner.grid_voxels(case, None) == 120
+    made = stream({"name": "a"})
+    made.hospitals = [replace(made.hospitals[0], test=(case,))]
+    opts = options(made, tmp_path)
+    need = planner.evaluation_bytes((8, 8, 5), (4, 6, 5), 1, 3, opts.evaluation)
+    assert planner.largest_evaluation(opts, None) == need
+
+
 def broken(path: Path, how: str) -> None:
     data = path.read_bytes()
     whole = bytearray(gzip.decompress(data))

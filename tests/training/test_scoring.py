@@ -15,7 +15,9 @@ from lifelong_ct.core.types import EvaluationRow
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.types import RawCase
 from lifelong_ct.evaluation.dice import Dice
+from lifelong_ct.training import scoring
 from lifelong_ct.training.options import EvaluationOptions
+from lifelong_ct.training.planner import evaluation_bytes
 from lifelong_ct.training.scoring import Scorer
 
 SHAPE = (8, 10, 12)
@@ -166,6 +168,22 @@ def test_the_memory_of_a_case_is_asked_for_and_given_back(tmp_path):
     made.score(Threshold(), 1, hospitals)
     assert ledger.peak("ram") == need
     assert ledger.held("ram") == 0
+    hospitals, made = scorer(tmp_path, [raw], ledger=Ledger({"ram": need - 1}))
+    with pytest.raises(LimitExceeded, match="evaluation of a case"):
+        made.score(Threshold(), 1, hospitals)
+
+
+def test_an_oblique_scan_is_set_upright_once_its_memory_is_there(tmp_path, monkeypatch):
+    """8 × 10 voxels turned by 45° reach 18 / √2 = 12.7 voxels along either axis; `EvaluationOptions.roi` is 6."""
+    c = 2 / np.sqrt(2)
+    oblique = np.array([[c, -c, 0, 0], [c, c, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]])
+    raw = replace(scan(("liver",), [LIVER], [(200, LIVER)]), affine=oblique)
+    ledger = Ledger()
+    hospitals, made = scorer(tmp_path, [raw], ledger=ledger)
+    made.score(Threshold(), 1, hospitals)
+    need = evaluation_bytes((13, 13, 12), SHAPE, 1, 3, made.options)
+    assert ledger.peak("ram") == need
+    monkeypatch.setattr(scoring, "to_model", lambda *args: pytest.fail("made before it was asked for"))
     hospitals, made = scorer(tmp_path, [raw], ledger=Ledger({"ram": need - 1}))
     with pytest.raises(LimitExceeded, match="evaluation of a case"):
         made.score(Threshold(), 1, hospitals)

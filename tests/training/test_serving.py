@@ -9,9 +9,11 @@ from hospitals import Heard, options, stream
 from tiny import model
 from torch import nn
 
-from lifelong_ct.core.errors import CheckpointError
+from lifelong_ct.core.errors import CheckpointError, LifelongCTError
+from lifelong_ct.evaluation.dice import Dice
 from lifelong_ct.models.segmentation import SegmentationModel
 from lifelong_ct.training import checkpoint
+from lifelong_ct.training.options import EvaluationOptions
 from lifelong_ct.training.run import Run
 from lifelong_ct.training.serving import load_model
 
@@ -84,4 +86,29 @@ def test_channels_and_modality_come_with_the_model(tmp_path):
     state = checkpoint.load(folder / "after_001")
     state["serving"] = {key: state["serving"][key] for key in ("spacing", "roi")}  # of an earlier version
     checkpoint.save(tmp_path / "old", state)
-    assert load_model(tmp_path / "old", model) == replace(served, model=ANY, label_space=ANY)
+    old = load_model(tmp_path / "old", model)
+    assert old == replace(served, model=ANY, label_space=ANY, more={}, amp=None)
+    given = EvaluationOptions([], roi=(8, 8, 8), overlap=0.5, precision="fp16", mirror=[2])
+    assert old.options(given, ()) == replace(given, roi=(16, 16, 16))  # as it predicted then
+    assert old.autocast("bf16", (), torch.device("cpu")) is None
+
+
+def test_windows_and_autocast_are_those_of_the_run_until_others_are_named(tmp_path):
+    made = stream({"name": "a"})
+    dice = [Dice()]
+    used = EvaluationOptions(dice, roi=(8, 16, 8), overlap=0.125, precision="fp16", mirror=[1])
+    opts = options(made, tmp_path, evaluation=used)
+    Run(replace(opts, trainer=replace(opts.trainer, amp="bf16")), Heard()).execute()
+    served = load_model(tmp_path / "run" / "checkpoints" / "after_001", model)
+    given, cpu = EvaluationOptions(dice, roi=(16, 16, 16), schedule="final"), torch.device("cpu")
+    assert served.options(given, ()) == replace(used, roi=(8, 16, 8), schedule="final")
+    named = {f"evaluation.{key}" for key in ("roi", "overlap", "precision", "mirror")}
+    assert served.options(given, named) == given
+    assert served.options(given, {"evaluation.mirror"}).mirror == ()
+    assert served.autocast(None, (), cpu) is torch.bfloat16
+    assert served.autocast(None, {"trainer.amp"}, cpu) is None
+    half = replace(served, amp="fp16")
+    assert half.autocast(None, (), cpu) is None  # it needs a GPU
+    assert half.autocast(None, (), torch.device("cuda")) is torch.float16
+    with pytest.raises(LifelongCTError, match="needs a GPU"):
+        served.autocast("fp16", {"trainer.amp"}, cpu)
