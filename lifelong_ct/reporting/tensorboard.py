@@ -10,6 +10,7 @@ import yaml
 
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting.console import matrix_rows
+from lifelong_ct.reporting.curves import MOST
 from lifelong_ct.reporting.figures import matrix_heatmap
 from lifelong_ct.reporting.run_folder import redacted
 from lifelong_ct.reporting.scalars import scalars
@@ -91,7 +92,7 @@ class TensorBoard:
         for key, value in scalars({"summary": results.get("summary") or {}}).items():
             if isinstance(value, (int, float)):
                 writer.add_scalar(key, value, after)
-        writer.add_figure("matrix", matrix_heatmap(results, matrix), after, close=False)
+        writer.add_figure("matrix", matrix_heatmap(results, matrix, most=MOST), after, close=False)
 
     def _on_note(self, *, text: str) -> None:
         self._text("note", text)
