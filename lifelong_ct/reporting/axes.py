@@ -11,7 +11,7 @@ from lifelong_ct.evaluation.costs import costs
 from lifelong_ct.evaluation.reference import intransigence, plasticity, plasticity_ratio
 from lifelong_ct.evaluation.stability import stability
 from lifelong_ct.reporting.comparison import Row, Section, spread
-from lifelong_ct.reporting.references import alone, together
+from lifelong_ct.reporting.references import alone, differing, nearest, together
 from lifelong_ct.reporting.run_folder import Run
 from lifelong_ct.reporting.text import UNDEFINED, number, size
 
@@ -131,11 +131,17 @@ def _training(run: Run, kind: str) -> float | None:
 
 
 def _of_naive(run: Run, runs: Sequence[Run], kind: str) -> float | None:
-    """Over that of naive training of the same stream and hospitals: of the same seed, else the mean of all seeds."""
+    """Over that of naive training on the same hospitals in the same way: of the same seed, else the mean of all seeds.
+
+    Ten times as many steps would say nothing of the strategy, so a naive run that was trained otherwise is no base.
+    """
     tasks, own = list(run.tasks.values()), _training(run, kind)
-    naive = [r for r in runs if r.info.get("strategy") == "naive" and list(r.tasks.values()) == tasks]
-    same = [r for r in naive if r.info.get("seed") == run.info.get("seed")]
-    base = spread(_training(r, kind) for r in same or naive).mean
+    naive = [
+        (r, 0)
+        for r in runs
+        if r.info.get("strategy") == "naive" and list(r.tasks.values()) == tasks and not differing(run, r)
+    ]
+    base = spread(_training(r, kind) for r, _ in nearest(run, naive)).mean
     return own / base if own is not None and base else None
 
 

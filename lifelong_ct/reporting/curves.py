@@ -47,12 +47,12 @@ def hospital_curves(
     return figure
 
 
-def shown_hospitals(hospitals: list[str], table: np.ndarray) -> list[str]:
-    """All, or those `MOST` that lost most since their best."""
-    if len(hospitals) <= MOST:
+def shown_hospitals(hospitals: list[str], table: np.ndarray, most: int = MOST) -> list[str]:
+    """All, or those `most` that lost most since their best."""
+    if len(hospitals) <= most:
         return hospitals
     lost = np.nanmax(table, axis=0) - table[-1]
-    kept = set(np.argsort(-np.nan_to_num(lost, nan=-1.0), kind="stable")[:MOST])
+    kept = set(np.argsort(-np.nan_to_num(lost, nan=-1.0), kind="stable")[:most])
     return [name for i, name in enumerate(hospitals) if i in kept]
 
 

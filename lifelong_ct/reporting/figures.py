@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting.agreement import agreement_panels
-from lifelong_ct.reporting.curves import hospital_curves
+from lifelong_ct.reporting.curves import hospital_curves, shown_hospitals
 from lifelong_ct.reporting.style import FAINT, PALETTE, WIDTH, legend_below, name_above, new_axes
 from lifelong_ct.reporting.text import duration, size, stored
 from lifelong_ct.reporting.train_log import TrainStep
@@ -46,10 +46,22 @@ def run_figures(
     return figures
 
 
-def matrix_heatmap(results: Mapping[str, Any], matrix: ResultMatrix, metric: str = "dice") -> Figure:
-    """R as colours with its numbers; framed cells are the hospital that was just trained."""
-    rows = _scored_rows(matrix, metric)
-    table, hospitals = matrix.table(metric)
+def matrix_heatmap(
+    results: Mapping[str, Any], matrix: ResultMatrix, metric: str = "dice", most: int | None = None
+) -> Figure:
+    """R as colours with its numbers; framed cells are the hospital that was just trained.
+
+    Args:
+        results: of results.json.
+        matrix: the scores.
+        metric: one in 0 … 1.
+        most: hospitals and experiences that are drawn, the ones that lost most and the last; None is all.
+    """
+    rows = _scored_rows(matrix, metric)[-(most or 0) :]
+    table, every = matrix.table(metric)
+    hospitals = every if most is None else shown_hospitals(every, table, most)
+    table = table[:, [every.index(hospital) for hospital in hospitals]]
+    cut = f" ({len(hospitals)} of {len(every)} shown)" if len(hospitals) < len(every) else ""
     names, unseen = experience_names(results), set(results.get("unseen") or ())
     width = max(6.0, 2.4 + 0.95 * len(hospitals))
     with new_axes(width, 1.5 + 0.42 * len(rows)) as (figure, (axes,)):
@@ -64,7 +76,7 @@ def matrix_heatmap(results: Mapping[str, Any], matrix: ResultMatrix, metric: str
         )
         axes.set_yticks(range(len(rows)), [_row_name(i, names) for i in rows])
         axes.tick_params(length=0)
-        axes.set_title(f"{_metric(metric)} per hospital, after each experience", fontsize=10)
+        axes.set_title(f"{_metric(metric)} per hospital{cut}, after each experience", fontsize=10)
         for y, after in enumerate(rows):
             for x, hospital in enumerate(hospitals):
                 _cell(axes, x, y, float(table[after, x]), framed=names.get(after) == hospital)

@@ -84,7 +84,7 @@ def _reference(run: Run, tasks: Sequence[Task], others: Sequence[Run], place: Pl
         rows = [(other, row) for other in others if (row := place(other, i)) is not None]
         known = [
             (other, both)
-            for other, row in ([] if place(run, i) is not None else _nearest(run, rows))
+            for other, row in ([] if place(run, i) is not None else nearest(run, rows))
             if (both := pair(run.matrix, tasks, i, other.matrix, row, other_metric=_metric(other)))
         ]
         if known:
@@ -97,7 +97,7 @@ def _reference(run: Run, tasks: Sequence[Task], others: Sequence[Run], place: Pl
     return Reference(", ".join(used) + part, tuple(pairs))
 
 
-def _nearest(run: Run, candidates: Sequence[tuple[Run, int]]) -> list[tuple[Run, int]]:
+def nearest(run: Run, candidates: Sequence[tuple[Run, int]]) -> list[tuple[Run, int]]:
     """Those that differ least; of these the one of the same seed, else all seeds."""
     apart = [len(differing(run, other)) for other, _ in candidates]
     near = [each for each, keys in zip(candidates, apart, strict=True) if keys == min(apart)]

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
 
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting.console import matrix_rows
+from lifelong_ct.reporting.curves import MOST
 from lifelong_ct.reporting.figures import matrix_heatmap
 from lifelong_ct.reporting.run_folder import redacted
 from lifelong_ct.reporting.scalars import scalars
 from lifelong_ct.reporting.text import sentence
 
 STEPS, EXPERIENCES = "train", "experiences"
+HOST = "host"
+"""In the place of the machine's name."""
 
 
 class TensorBoard:
     """Reporter for TensorBoard: `tensorboard/train` on the axis of optimizer steps, `tensorboard/experiences` on the axis
-    of experiences. Names of its files hold the machine's.
+    of experiences.
 
     A resumed run appends files; what a killed one wrote past its checkpoint is marked as overruled.
 
@@ -65,13 +70,14 @@ class TensorBoard:
     def _on_run_started(self, *, config: Mapping[str, Any], **_: Any) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        for name, first in ((STEPS, self.step + 1), (EXPERIENCES, self.after + 1)):
-            self._writers[name] = SummaryWriter(
-                str(self.folder / name),
-                purge_step=first,
-                max_queue=self.queue,
-                flush_secs=self.flush_seconds,
-            )
+        with _nameless():
+            for name, first in ((STEPS, self.step + 1), (EXPERIENCES, self.after + 1)):
+                self._writers[name] = SummaryWriter(
+                    str(self.folder / name),
+                    purge_step=first,
+                    max_queue=self.queue,
+                    flush_secs=self.flush_seconds,
+                )
         shown = yaml.safe_dump(redacted(config, self.redact), sort_keys=False, allow_unicode=True)
         self._text("configuration", "\n".join(f"    {line}" for line in shown.splitlines()))
 
@@ -92,7 +98,7 @@ class TensorBoard:
         for key, value in scalars({"summary": results.get("summary") or {}}).items():
             if isinstance(value, (int, float)):
                 writer.add_scalar(key, value, after)
-        writer.add_figure("matrix", matrix_heatmap(results, matrix), after, close=False)
+        writer.add_figure("matrix", matrix_heatmap(results, matrix, most=MOST), after, close=False)
 
     def _on_note(self, *, text: str) -> None:
         self._text("note", text)
@@ -108,6 +114,19 @@ class TensorBoard:
 
     def _text(self, tag: str, text: str) -> None:
         self._writers[EXPERIENCES].add_text(tag, self.redact(text), max(self.after, 0))
+
+
+@contextmanager
+def _nameless() -> Iterator[None]:
+    """File names that are made inside do not hold the machine's name; TensorBoard has no option for it."""
+    from tensorboard.summary.writer import event_file_writer
+
+    own = event_file_writer.socket
+    event_file_writer.socket = SimpleNamespace(gethostname=lambda: HOST)
+    try:
+        yield
+    finally:
+        event_file_writer.socket = own
 
 
 def _row(cells: list[str]) -> str:

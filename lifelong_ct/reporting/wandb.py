@@ -9,14 +9,15 @@ import io
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.evaluation.matrix import MEAN, ResultMatrix
 from lifelong_ct.reporting import wandb_artifacts, wandb_service
 from lifelong_ct.reporting.bounded import within
+from lifelong_ct.reporting.curves import MOST
 from lifelong_ct.reporting.figures import matrix_heatmap
 from lifelong_ct.reporting.overlays import OVERLAYS
 from lifelong_ct.reporting.run_folder import redacted
@@ -27,6 +28,8 @@ from lifelong_ct.reporting.wandb_file import keys
 TABLE = ("after", "hospital", "organ", "metric", "mean", "n")
 SIGNS = {"step": "train/loss", "evaluated": "cl/after", "run_ended": "summary/status"}
 """Event → the key by which W&B's file shows that it holds it."""
+ROWS = 10_000
+"""W&B cuts a table after so many."""
 LONGER = {"run_started": 3, "run_ended": 5, "close": 5}
 """What may take a multiple of `timeout`: beginning offline after online in vain; what is uploaded."""
 
@@ -76,7 +79,7 @@ class WandB:
         """Logs what an event brings; others are passed over."""
         handler = getattr(self, f"_on_{name}", None)
         if handler is not None and (self._run is not None or name == "run_started"):
-            self._within(name, partial(handler, **data))
+            self._within(name, handler(**data))
             self._given[name] += 1
 
     def close(self, status: str) -> None:
@@ -124,8 +127,15 @@ class WandB:
             self._hangs = True
             raise
 
-    def _on_run_started(self, *, run: Mapping[str, Any], config: Mapping[str, Any], **data: Any) -> None:
-        shown = redacted(config, self.redact)
+    # Each `_on_…` does our own work, which may take its time, and returns the call into W&B, which may not.
+
+    def _on_run_started(
+        self, *, run: Mapping[str, Any], config: Mapping[str, Any], **data: Any
+    ) -> Callable[[], None]:
+        hospitals = list(data.get("hospitals") or ())
+        return partial(self._start, run, redacted(config, self.redact), hospitals)
+
+    def _start(self, run: Mapping[str, Any], shown: Any, hospitals: list[str]) -> None:
         try:
             self._run = self._begin(run, shown)
         except Exception as error:
@@ -143,7 +153,7 @@ class WandB:
         self._run.define_metric("cl/after")
         self._run.define_metric("cl/*", step_metric="cl/after")
         self._run.define_metric("matrix/*", step_metric="cl/after")
-        self._lineage(partial(self._use_hospitals, shown, list(data.get("hospitals") or ())))
+        self._lineage(partial(self._use_hospitals, shown, hospitals))
 
     def _begin(self, run: Mapping[str, Any], config: Any) -> Any:
         wandb = wandb_service.client(self.mode)
@@ -165,14 +175,14 @@ class WandB:
             raise TimeoutError("W&B began too late")
         return begun
 
-    def _on_step(self, *, after: int, loss: float, lr: float, **_: Any) -> None:
+    def _on_step(self, *, after: int, loss: float, lr: float, **_: Any) -> Callable[[], None]:
         self.step += 1
         row = {"train/loss": loss, "train/lr": lr, "train/experience": after, "train/step": self.step}
-        self._run.log(row, step=self.step)
+        return partial(self._run.log, row, step=self.step)
 
     def _on_evaluated(
         self, *, after: int, matrix: ResultMatrix, results: Mapping[str, Any], **_: Any
-    ) -> None:
+    ) -> Callable[[], None]:
         row: dict[str, Any] = {"cl/after": after}
         for metric in matrix.metrics:
             for hospital in matrix.hospitals:
@@ -180,44 +190,52 @@ class WandB:
                 if value is not None:
                     row[f"cl/{metric}/{hospital}"] = value
         row |= scalars(results.get("summary") or {}, "cl/")
-        row["matrix/table"] = self._table(results)
-        row["matrix/heatmap"] = self._image(png(matrix_heatmap(results, matrix)))
-        self._run.log(row, step=self.step)
+        row["matrix/table"] = self._table([s for s in results["scores"] if s["after"] == after])
+        row["matrix/heatmap"] = self._image(png(matrix_heatmap(results, matrix, most=MOST)))
+        return partial(self._run.log, row, step=self.step)
 
-    def _on_note(self, *, text: str) -> None:
-        self._run.summary["note"] = self.redact(text)
+    def _on_note(self, *, text: str) -> Callable[[], None]:
+        return partial(self._run.summary.update, {"note": self.redact(text)})
 
-    def _on_run_ended(self, *, results: Mapping[str, Any], **_: Any) -> None:
+    def _on_run_ended(self, *, results: Mapping[str, Any], **_: Any) -> Callable[[], None]:
         shown = redacted(results, self.redact)
+        told = scalars({key: value for key, value in shown.items() if key != "scores"})
         pictures = sorted((self.folder / OVERLAYS).glob("*.png")) if self.images else []
-        if pictures:
-            images = [self._image(path.read_bytes(), self.redact(path.stem)) for path in pictures]
-            self._run.log({OVERLAYS: images}, step=self.step)
-        self._run.summary.update(scalars(shown))
-        self._lineage(partial(self._log_model, {key: shown.get(key) for key in ("run", "summary")}))
+        images = [self._image(path.read_bytes(), self.redact(path.stem)) for path in pictures]
+        model = self._lineage(partial(self._model, {key: shown.get(key) for key in ("run", "summary")}))
+        return partial(self._end, images, told, model)
 
-    def _lineage(self, call: Callable[[], None]) -> None:
-        """Online only; what goes wrong here costs the artifact, not the curves."""
+    def _end(self, images: list[Any], told: Mapping[str, Any], model: Any) -> None:
+        if images:
+            self._run.log({OVERLAYS: images}, step=self.step)
+        self._run.summary.update(told)
+        if model is not None:
+            self._lineage(partial(self._run.log_artifact, model))
+
+    def _lineage(self, call: Callable[[], Any]) -> Any:
+        """Online only, else None; what goes wrong here costs the artifact, not the curves."""
         if not self.artifacts or self.mode != "online":
-            return
+            return None
         try:
-            call()
+            return call()
         except Exception as error:
             self._told.append(f"W&B has not taken an artifact: {type(error).__name__}: {error}")
+            return None
 
     def _use_hospitals(self, config: Mapping[str, Any], names: list[str]) -> None:
         for artifact in wandb_artifacts.hospitals(wandb_service.client(self.mode), config, names):
             self._run.use_artifact(artifact)
 
-    def _log_model(self, told: Mapping[str, Any]) -> None:
+    def _model(self, told: Mapping[str, Any]) -> Any:
         scratch = Path(self._run.settings.log_dir)
-        model = wandb_artifacts.model(wandb_service.client(self.mode), self.folder, told, scratch)
-        if model is not None:
-            self._run.log_artifact(model)
+        return wandb_artifacts.model(wandb_service.client(self.mode), self.folder, told, scratch)
 
-    def _table(self, results: Mapping[str, Any]) -> Any:
+    def _table(self, scores: Sequence[Mapping[str, Any]]) -> Any:
+        """Of one experience: a table of all would be written anew after each, and be cut. Without the organs where it
+        would be cut even so."""
         wandb = wandb_service.client(self.mode)
-        table = wandb.Table(columns=list(TABLE), data=[[s[key] for key in TABLE] for s in results["scores"]])
+        kept = scores if len(scores) <= ROWS else [s for s in scores if s["organ"] == MEAN]
+        table = wandb.Table(columns=list(TABLE), data=[[s[key] for key in TABLE] for s in kept])
         if self.mode != "online":
             # As an artifact it would be staged outside the run folder, with that path in the log.
             table._log_type = None

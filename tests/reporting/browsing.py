@@ -73,13 +73,16 @@ SVG_TEXT = """
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser; the test is skipped where there is none."""
+    """A browser; the test is skipped where there is none, or one that does not start."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip(f"no browser here: none of {', '.join(NAMES)}")
     with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=list(QUIET))
+        try:
+            browser = driver.chromium.launch(executable_path=found, args=list(QUIET))
+        except sync_api.Error as error:
+            pytest.skip(f"{found} does not start: {str(error).splitlines()[0]}")
         try:
             yield browser
         finally:

@@ -1,6 +1,7 @@
 """Pages in a real browser: on a phone and a desktop, light and dark, without a network."""
 
 import itertools
+import os
 from pathlib import Path
 
 import generated
@@ -24,6 +25,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def browser():
     with chromium() as found:
         yield found
+
+
+def test_a_browser_that_does_not_start_is_none(tmp_path: Path, monkeypatch) -> None:
+    stub = tmp_path / "chromium"
+    stub.write_text("#!/bin/sh\necho 'install the snap first' >&2\nexit 1\n")
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(pytest.skip.Exception, match="chromium does not start: "), chromium():
+        raise AssertionError("it did")
 
 
 def test_they_are_small(pages: dict[str, Path]) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lifelong_ct.core.types import EvaluationRow
 from lifelong_ct.evaluation.matrix import ResultMatrix
 from lifelong_ct.reporting.curves import MOST, shown_hospitals
 from lifelong_ct.reporting.figures import (
@@ -82,6 +83,22 @@ def test_many_hospitals_fit(made_up) -> None:
     )
     figure = matrix_heatmap({"hospitals": names[:3], "unseen": names[3:]}, wide)
     assert Image.open(io.BytesIO(png(figure))).size[0] > 14 * 100  # pixels
+
+
+def test_a_heatmap_does_not_grow_without_end() -> None:
+    """Hospital h00 loses most, h01 less …; 30 hospitals, of which 3 and the last 3 experiences are drawn."""
+    drop = {f"h{i:02d}": 0.6 - 0.02 * i for i in range(30)}
+    matrix = ResultMatrix(
+        EvaluationRow(after, name, "1", "liver", "dice", 0.9 - lost * (after == 30))
+        for after in range(31)
+        for name, lost in drop.items()
+    )
+    axes = matrix_heatmap({}, matrix, most=3).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["h00", "h01", "h02"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["28", "29", "30"]
+    assert [text.get_text() for text in axes.texts] == ["0.90"] * 6 + ["0.30", "0.32", "0.34"]
+    assert "(3 of 30 shown)" in axes.get_title(loc="left") + axes.get_title()
+    assert len(matrix_heatmap({}, matrix).axes[0].texts) == 31 * 30
 
 
 def test_text_on_a_cell_can_be_read() -> None:

@@ -44,6 +44,28 @@ def test_by_hand(played) -> None:
     assert values["unseen"] == pytest.approx(0.54)
 
 
+def costing(run: Run, cpu: float) -> Run:
+    run.results["cpu_seconds"] = {"training": cpu}
+    return run
+
+
+def test_cost_is_over_naive_of_the_same_configuration(played) -> None:
+    mine = costing(played("replay", trainer={"steps": 10}), 60.0)
+    far = costing(played("naive", trainer={"steps": 99}), 300.0)
+    seeds = [
+        costing(played("naive", seed, trainer={"steps": 10}), cpu) for seed, cpu in ((7, 20.0), (8, 40.0))
+    ]
+    same = costing(played("naive", trainer={"steps": 10}), 40.0)
+
+    def ratio(*naive: Run) -> float | None:
+        return axes_of(mine, [mine, *naive])[0]["cpu_of_naive"]
+
+    assert ratio() is ratio(far) is None
+    assert axes_of(mine, [mine, far])[0]["time_of_naive"] is None
+    assert ratio(far, *seeds) == pytest.approx(60 / 30)
+    assert ratio(far, *seeds, same) == pytest.approx(60 / 40)
+
+
 def test_without_references_nothing_is_said(played) -> None:
     naive = played("naive")
     values, labels = axes_of(naive, [naive, played("replay")])

@@ -1,6 +1,8 @@
 """What TensorBoard's own reader finds."""
 
 import json
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from lifelong_ct.reporting.fanout import Reporters
 from lifelong_ct.reporting.tensorboard import TensorBoard
@@ -95,6 +98,24 @@ def test_what_is_private_is_in_no_file(tmp_path: Path, made_up) -> None:
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == 2
     assert not any(b"CANARY" in file.read_bytes() for file in files)
+
+
+def test_no_file_name_tells_the_machine(tmp_path: Path, made_up, monkeypatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "ct-console-7.ward")
+    run, first = made_up(), TensorBoard(tmp_path, str)
+    run.start(first)
+    run.experience(first, 1)
+    state = first.state_dict()  # killed here: nothing is closed
+    second = TensorBoard(tmp_path, str)
+    second.load_state_dict(state)
+    run.start(second, done=1)
+    run.end(second)
+    first.close("failed")
+    names = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(names) == 4
+    for name in names:
+        assert re.fullmatch(r"events\.out\.tfevents\.\d+\.host\.\d+\.\d+", name)
+    assert event_file_writer.socket is socket  # whoever else writes for TensorBoard names files as ever
 
 
 def test_it_is_imported_when_a_run_starts_and_not_before() -> None:

@@ -13,7 +13,7 @@ from lifelong_ct.reporting.fanout import Reporters
 from lifelong_ct.reporting.html import HtmlReport
 from lifelong_ct.reporting.run_folder import RunFolder, read_run, redacted
 from lifelong_ct.reporting.scalars import scalars
-from lifelong_ct.reporting.wandb import WandB
+from lifelong_ct.reporting.wandb import ROWS, WandB
 from lifelong_ct.reporting.wandb_file import keys
 from lifelong_ct.reporting.wandb_service import has_api_key
 
@@ -42,7 +42,8 @@ def test_the_offline_file_holds_config_matrix_and_every_scalar(tmp_path: Path, m
         for hospital, score in zip("abcd", scores, strict=True):
             assert rows[after][f"cl/dice/{hospital}"] == pytest.approx(score)
     assert rows[3]["cl/bwt"] == pytest.approx(-0.2)
-    for key, expected in scalars(run.results("finished")).items():
+    assert not any(key.startswith("scores/") for key in read["summary"])
+    for key, expected in scalars({**run.results("finished"), "scores": []}).items():
         assert read["summary"][key] == pytest.approx(expected), key
 
 
@@ -54,15 +55,40 @@ def test_curves_have_explicit_steps(tmp_path: Path, made_up) -> None:
     assert rows[7]["train/loss"] == pytest.approx(1 / 4)  # experience 2, third step
 
 
-def test_the_table_is_long_and_the_heatmap_an_image(tmp_path: Path, made_up) -> None:
+def tables(folder: Path) -> list[dict[str, Any]]:
+    """As W&B shows them, in the order of experiences."""
+    media = next((folder / "wandb").glob("offline-run-*")) / "files/media"
+    found = [json.loads(file.read_text()) for file in media.glob("table/matrix/*.json")]
+    return sorted(found, key=lambda table: table["data"][0][0])
+
+
+def test_the_tables_are_the_matrix_and_the_heatmap_an_image(tmp_path: Path, made_up) -> None:
     run = made_up()
     run.play(WandB(tmp_path, str))
     media = next((tmp_path / "wandb").glob("offline-run-*")) / "files/media"
-    tables = [json.loads(file.read_text()) for file in media.glob("table/matrix/*.json")]
-    longest = max(tables, key=lambda table: len(table["data"]))
-    assert longest["columns"] == ["after", "hospital", "organ", "metric", "mean", "n"]
-    assert len(longest["data"]) == 4 * 4 * 3 * 2  # rows, hospitals, two organs and their mean, two metrics
+    found = tables(tmp_path)
+    assert found[3]["columns"] == ["after", "hospital", "organ", "metric", "mean", "n"]
+    for after, table in enumerate(found):
+        assert {row[0] for row in table["data"]} == {after}
+        assert len(table["data"]) == 4 * 3 * 2  # hospitals, two organs and their mean, two metrics
+        means = [row[4] for row in table["data"] if row[2:4] == ["mean", "dice"]]
+        assert means == pytest.approx(run.dice[after])
     assert len(list(media.glob("images/matrix/*.png"))) == 4
+
+
+def test_where_a_table_would_be_cut_the_means_are_whole(tmp_path: Path, made_up, monkeypatch) -> None:
+    monkeypatch.setattr("lifelong_ct.reporting.wandb.ROWS", 4 * 3 * 2 - 1)
+    run = made_up()
+    run.play(WandB(tmp_path, str))
+    for after, table in enumerate(tables(tmp_path)):
+        assert [row[2] for row in table["data"]] == ["mean"] * 4 * 2
+        assert [row[4] for row in table["data"] if row[3] == "dice"] == pytest.approx(run.dice[after])
+
+
+def test_a_table_of_so_many_rows_is_whole() -> None:
+    import wandb
+
+    assert wandb.Table.MAX_ROWS == ROWS
 
 
 def test_a_resumed_run_goes_on_with_its_id_and_step(tmp_path: Path, made_up) -> None:

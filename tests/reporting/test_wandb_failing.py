@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,6 +96,22 @@ def test_a_call_that_hangs_costs_the_copy_only(hangs_after: int, fake, tmp_path:
     assert "WandB was not sent 4 × evaluated, 1 × run_ended, 15 × step" in (tmp_path / "log.txt").read_text()
     assert read_run(tmp_path).results["summary"]["acc"] == pytest.approx(0.7)
     assert len(read_run(tmp_path).steps) == 15
+
+
+@pytest.mark.parametrize("ours", ["matrix_heatmap", "png", "scalars", "redacted", "WandB._table"])
+def test_our_own_work_is_no_delay_of_wandb(ours: str, fake, tmp_path: Path, made_up, monkeypatch) -> None:
+    """However long it takes: it is not done by the thread that W&B's timeout ends."""
+    told, threads, place = fake(), set(), f"lifelong_ct.reporting.wandb.{ours}"
+    work = resolve_name(place.replace("wandb.", "wandb:"))
+
+    def watched(*given: Any, **options: Any) -> Any:
+        threads.add(threading.current_thread())
+        return work(*given, **options)
+
+    monkeypatch.setattr(place, watched)
+    made_up().play(WandB(tmp_path, str, mode="offline"))
+    assert threads == {threading.current_thread()}
+    assert sum("matrix/heatmap" in row for row in told.rows) == 4
 
 
 def test_an_end_that_hangs_is_waited_for_so_long_and_no_longer(fake, tmp_path: Path, made_up) -> None:
