@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,7 @@ class ResultMatrix:
         self._values: dict[_Key, dict[str, float | None]] = {}
         self._about: dict[tuple[str, str], tuple[str, str]] = {}
         self._step: int | None = None
-        self._scored: dict[tuple[int, str], frozenset[str]] | None = None
-        self._defined: dict[str, dict[tuple[int, str], dict[str, frozenset[str]]]] = {}
+        self._derived: dict[str, Any] = {}  # what was asked of the present scores already
         self.within: dict[tuple[int, int], ResultMatrix] = {}
         self.append(rows)
 
@@ -48,7 +47,7 @@ class ResultMatrix:
         Raises:
             LifelongCTError: a value is NaN or infinite; an undefined one is None.
         """
-        self._scored, self._defined = None, {}
+        self._derived = {}
         for row in rows:
             if row.value is not None and not math.isfinite(row.value):
                 raise LifelongCTError(
@@ -69,8 +68,13 @@ class ResultMatrix:
                 sorted([*self.within.items(), ((after, step), moment)], key=lambda item: item[0])
             )
         moment = self.within[after, step]
-        moment._scored, moment._defined = None, {}
+        moment._derived = {}
         return moment
+
+    def _once(self, key: str, find: Callable[[], Any]) -> Any:
+        if key not in self._derived:
+            self._derived[key] = find()
+        return self._derived[key]
 
     def rows(self) -> list[EvaluationRow]:
         """All scores but those within experiences, in the order of their first appearance."""
@@ -89,22 +93,23 @@ class ResultMatrix:
     @property
     def hospitals(self) -> list[str]:
         """Hospitals that were scored, in the order of their first appearance."""
-        return list(dict.fromkeys(hospital for _, hospital, _, _ in self._values))
+        return list(self._once("hospitals", lambda: dict.fromkeys(key[1] for key in self._values)))
 
     @property
     def metrics(self) -> list[str]:
         """Names of the metrics, likewise."""
-        return list(dict.fromkeys(metric for _, _, metric, _ in self._values))
+        return list(self._once("metrics", lambda: dict.fromkeys(key[2] for key in self._values)))
 
     @property
     def organs(self) -> list[str]:
         """Organs that were scored, likewise."""
-        return list(dict.fromkeys(organ for _, _, _, organ in self._values))
+        return list(self._once("organs", lambda: dict.fromkeys(key[3] for key in self._values)))
 
     @property
     def last(self) -> int:
         """The last experience after which anything was scored; 0 in an empty matrix."""
-        return max((after for after, _, _, _ in self._values), default=0)
+        last: int = self._once("last", lambda: max((key[0] for key in self._values), default=0))
+        return last
 
     def cases(
         self,
@@ -151,23 +156,28 @@ class ResultMatrix:
 
     def scored_cases(self) -> dict[tuple[int, str], frozenset[str]]:
         """(after, hospital) → likewise."""
-        if self._scored is None:
-            found: dict[tuple[int, str], set[str]] = {}
-            for (after, hospital, _, _), values in self._values.items():
-                found.setdefault((after, hospital), set()).update(values)
-            self._scored = {key: frozenset(cases) for key, cases in found.items()}
-        return self._scored
+        cases: dict[tuple[int, str], frozenset[str]] = self._once("scored", self._find_scored)
+        return cases
+
+    def _find_scored(self) -> dict[tuple[int, str], frozenset[str]]:
+        found: dict[tuple[int, str], set[str]] = {}
+        for (after, hospital, _, _), values in self._values.items():
+            found.setdefault((after, hospital), set()).update(values)
+        return {key: frozenset(cases) for key, cases in found.items()}
 
     def defined(self, metric: str = "dice") -> Mapping[tuple[int, str], Mapping[str, frozenset[str]]]:
         """(after, hospital) → organ → cases with a value, where the metric was computed."""
-        if metric not in self._defined:
-            found: dict[tuple[int, str], dict[str, frozenset[str]]] = {}
-            for (after, hospital, name, organ), values in self._values.items():
-                if name == metric:
-                    cases = frozenset(case for case, value in values.items() if value is not None)
-                    found.setdefault((after, hospital), {})[organ] = cases
-            self._defined[metric] = found
-        return self._defined[metric]
+        cases: dict[tuple[int, str], dict[str, frozenset[str]]]
+        cases = self._once(f"defined {metric}", lambda: self._find_defined(metric))
+        return cases
+
+    def _find_defined(self, metric: str) -> dict[tuple[int, str], dict[str, frozenset[str]]]:
+        found: dict[tuple[int, str], dict[str, frozenset[str]]] = {}
+        for (after, hospital, name, organ), values in self._values.items():
+            if name == metric:
+                cases = frozenset(case for case, value in values.items() if value is not None)
+                found.setdefault((after, hospital), {})[organ] = cases
+        return found
 
     def table(
         self, metric: str = "dice", organ: str | None = None
