@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ import jinja2
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from lifelong_ct.core.files import write_bytes
 from lifelong_ct.reporting.figures import heat_colours
-from lifelong_ct.reporting.style import png
+from lifelong_ct.reporting.style import save
 from lifelong_ct.reporting.svg import svg
 from lifelong_ct.reporting.text import number
 
@@ -35,14 +35,24 @@ ALT = {
 """Last part of a figure's name → what it shows, for those who do not see it."""
 
 
-def write_figures(figures: Mapping[str, Figure], folder: Path) -> dict[str, dict[str, Any]]:
-    """Saves each figure as a PNG of its own; name → SVG for the page, and description."""
-    pictures = {}
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a page; drawn as SVG where a template shows it, and not before."""
+
+    name: str
+    figure: Figure
+
+    @property
+    def svg(self) -> Markup:
+        """For the page, with a description."""
+        return Markup(svg(self.figure, f"f{self.name}", ALT[self.name.split("-")[-1]]))
+
+
+def write_figures(figures: Mapping[str, Figure], folder: Path) -> dict[str, Picture]:
+    """Saves each figure as a PNG of its own; name → what the page shows."""
     for name, figure in figures.items():
-        write_bytes(folder / f"{name}.png", png(figure))
-        alt = ALT[name.split("-")[-1]]
-        pictures[name] = {"svg": Markup(svg(figure, f"f{name}", alt)), "alt": alt}
-    return pictures
+        save(figure, folder / f"{name}.png")
+    return {name: Picture(name, figure) for name, figure in figures.items()}
 
 
 def data_uri(picture: bytes) -> str:
