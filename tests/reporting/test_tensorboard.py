@@ -1,11 +1,13 @@
 """What TensorBoard's own reader finds."""
 
+import itertools
 import json
 import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,6 +84,14 @@ def test_a_resumed_run_appends_and_overrules_what_a_kill_left(tmp_path: Path, ma
     run.end(second)
     assert list(curve(read(tmp_path, "train"), "loss")) == list(range(1, 16))
     assert curve(read(tmp_path, "experiences"), "dice/a") == pytest.approx({1: 0.8, 2: 0.6, 3: 0.5})
+
+
+def test_files_of_one_second_are_read_in_their_order(tmp_path: Path, made_up, monkeypatch) -> None:
+    """A run makes two, and one more each when it goes on; their numbers are 8 to 11, and as texts 10 comes before 8."""
+    numbers = itertools.count(8)
+    monkeypatch.setattr(event_file_writer, "_global_uid", SimpleNamespace(get=lambda: next(numbers)))
+    monkeypatch.setattr(event_file_writer, "time", SimpleNamespace(time=lambda: 1e9))
+    test_a_resumed_run_appends_and_overrules_what_a_kill_left(tmp_path, made_up)
 
 
 def test_what_is_private_is_in_no_file(tmp_path: Path, made_up) -> None:
