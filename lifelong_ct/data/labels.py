@@ -169,6 +169,19 @@ class LabelSpace:
             table[row] = np.where(allowed[row, :width], codes, row)
         return table
 
+    def mirrored(self) -> np.ndarray:
+        """The code that a voxel of each code has where left and right change places: int64 `[codes]`. An organ without
+        another side, or whose other side has no channel, keeps its own. Protocols that are missing are appended."""
+        of = self.vocabulary.mirror
+        table = np.arange(len(self.candidates()))
+        for organ in self.channels:
+            table[self.channel(organ)] = self.channel(of.get(organ, organ)) or self.channel(organ)
+        for p, protocol in enumerate(list(self.protocols)):
+            within = protocol.within and of.get(protocol.within, protocol.within)
+            organs = frozenset(of.get(organ, organ) for organ in protocol.organs)
+            table[self._index(p)] = self._code(Protocol(organs, within))
+        return table
+
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
         protocols = [{"organs": sorted(p.organs), "within": p.within} for p in self.protocols]
