@@ -174,8 +174,8 @@ class LabelSpace:
         another side, or whose other side has no channel, keeps its own. Protocols that are missing are appended."""
         of = self.vocabulary.mirror
         table = np.arange(len(self.candidates()))
-        for organ in self.channels:
-            table[self.channel(organ)] = self.channel(of.get(organ, organ)) or self.channel(organ)
+        for own, organ in enumerate(self.channels, start=1):
+            table[own] = self.channel(of.get(organ, organ)) or own
         for p, protocol in enumerate(list(self.protocols)):
             within = protocol.within and of.get(protocol.within, protocol.within)
             organs = frozenset(of.get(organ, organ) for organ in protocol.organs)

@@ -55,7 +55,10 @@ class Spatial(Transform):
         elastic_magnitude: Sequence[float] = (0.0, 4.0),
         fill: float = PAD_HU,
     ) -> None:
-        self.p_rotation, self.p_scaling = number(p_rotation, "p_rotation", 0, 1), number(p_scaling, "p_scaling", 0, 1)
+        self.p_rotation, self.p_scaling = (
+            number(p_rotation, "p_rotation", 0, 1),
+            number(p_scaling, "p_scaling", 0, 1),
+        )
         self.p_elastic = number(p_elastic, "p_elastic", 0, 1)
         super().__init__(1.0)
         self.rotation = _per_axis(rotation)

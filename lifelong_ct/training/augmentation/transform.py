@@ -40,7 +40,7 @@ class Transform:
 
         Args:
             space: codes of the labels.
-            spacing: mm per voxel axis; None where each scan has its own, which counts as isotropic.
+            spacing: mm per voxel axis, the median where each scan has its own; None, unknown, counts as isotropic.
             seen: the organs that have a channel after each round.
 
         Raises:
