@@ -175,7 +175,9 @@ class LabelSpace:
         of = self.vocabulary.mirror
 
         def other(p: Protocol) -> Protocol:
-            return Protocol(frozenset(of.get(o, o) for o in p.organs), p.within and of.get(p.within, p.within))
+            return Protocol(
+                frozenset(of.get(o, o) for o in p.organs), p.within and of.get(p.within, p.within)
+            )
 
         for protocol in list(self.protocols):
             self._code(other(protocol))

@@ -77,8 +77,9 @@ class Chain:
 def _some(step: Transform, x: Tensor, y: Tensor, rows: list[int], drawn: Drawn) -> tuple[Tensor, Tensor]:
     if len(rows) == len(x):
         return step(x, y, drawn)
-    new_x, new_y = step(_of(x, rows), _of(y, rows), drawn)
-    return _with(x, rows, new_x), _with(y, rows, new_y)
+    own_y = _of(y, rows)
+    new_x, new_y = step(_of(x, rows), own_y, drawn)
+    return _with(x, rows, new_x), y if new_y is own_y else _with(y, rows, new_y)
 
 
 def _of(batch: Tensor, rows: list[int]) -> Tensor:
