@@ -116,9 +116,12 @@ def check_form(config: Mapping[str, Any]) -> None:
             part of a folder's.
     """
     for group in GROUPS:
-        if not isinstance(config.get(group), Mapping):
+        given = config.get(group)
+        if group == "trainer" and isinstance(given, Mapping) and set(given) == {"augment"}:
+            given = None  # `augment=` writes there too
+        if not isinstance(given, Mapping):
             raise LifelongCTError(
-                f"{group} is {_kind(config.get(group))}, not a group of keys",
+                f"{group} is {_kind(given)}, not a group of keys",
                 group,
                 f"choose one: {group}=…; --help",
             )

@@ -20,7 +20,8 @@ from lifelong_ct.core.protocols import Batch, PatchSource
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.models.restoring import fitted, structure
 from lifelong_ct.models.routing import tiles
-from lifelong_ct.training.augment import Augment
+from lifelong_ct.training.augment import Augmentation
+from lifelong_ct.training.feed import Feed, as_they_are
 
 _ASIDE = 1 << 40
 """First step number of patches that no training step draws."""
@@ -74,6 +75,7 @@ class Learner(SupervisedTemplate):
         boundaries: whether the plugins hear where an experience begins and ends. Without, only their hooks around
             iterations fire: those around training, experiences and epochs would tell.
         augment: applied to patches on the device.
+        feed: brings batches to the device.
         seed: of the run.
         on_step: told every optimizer step.
 
@@ -109,7 +111,8 @@ class Learner(SupervisedTemplate):
         schedule: str = "poly",
         reset_optimizer: bool = True,
         boundaries: bool = True,
-        augment: Augment | None = None,
+        augment: Augmentation | None = None,
+        feed: Feed = as_they_are,
         seed: int = 0,
         on_step: Callable[[StepReport], None] = lambda report: None,
     ) -> None:
@@ -128,7 +131,7 @@ class Learner(SupervisedTemplate):
         self._make_optimizer, self._width = optimizer, width
         self.accumulate, self.amp, self.clip, self.schedule = accumulate, kind, clip, schedule
         self.reset_optimizer, self.augment, self.seed, self.on_step = reset_optimizer, augment, seed, on_step
-        self.boundaries = boundaries
+        self.boundaries, self.feed = boundaries, feed
         self._deaf = [] if boundaries else list(plugins)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == "fp16")
         self.source: PatchSource | None = None
@@ -217,7 +220,7 @@ class Learner(SupervisedTemplate):
     def training_epoch(self, **kwargs: Any) -> None:
         """All optimizer steps of one experience."""
         assert self.source is not None
-        batches = self.source.batches(0, self.steps * self.accumulate)
+        batches = self.feed(self.source.batches(0, self.steps * self.accumulate))
         try:
             for step in range(self.steps):
                 if self._stop_training:
