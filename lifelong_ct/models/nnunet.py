@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,7 +149,9 @@ def build(plan: Plan, channels: int, rows: int) -> nn.Module:
     kind, given = str(plan.architecture["network_class_name"]), dict(plan.architecture["arch_kwargs"])
     name = kind.rpartition(".")[2]
     if not kind.startswith(FAMILY) or name not in NETWORKS:
-        raise LifelongCTError(f"{kind} cannot be built", "model.plans", f"use plans of {' or '.join(NETWORKS)}")
+        raise LifelongCTError(
+            f"{kind} cannot be built", "model.plans", f"use plans of {' or '.join(NETWORKS)}"
+        )
     for key in plan.architecture.get("_kw_requires_import", ()):
         given[key] = None if given.get(key) is None else _module(str(given[key]), key)
     try:
@@ -196,16 +197,18 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Mapping[str, A
         raise LifelongCTError(
             f"the weights cannot be read: {error.strerror}", where, "check the path"
         ) from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except Exception as error:  # whatever the unpickler stumbles over in a file that is none
         what = f"it is no checkpoint of tensors and plain values: {' '.join(str(error).split())[:200]}"
         fix = "give checkpoint_final.pth as nnU-Net wrote it; what else is in it will not be executed"
         raise LifelongCTError(what, where, fix) from error
     weights = content.get("network_weights") if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise LifelongCTError("it has no network_weights", where, "give checkpoint_final.pth of nnU-Net v2")
-    about = content.get("init_args", {}).get("dataset_json", {})
     plain = {_plain(name): value for name, value in weights.items()}
-    return plain, about.get("labels", {}) if isinstance(about, dict) else {}
+    about: Any = content
+    for key in ("init_args", "dataset_json", "labels"):
+        about = about.get(key) if isinstance(about, Mapping) else None
+    return plain, about if isinstance(about, Mapping) else {}
 
 
 def _plain(name: str) -> str:
