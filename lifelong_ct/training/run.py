@@ -78,6 +78,8 @@ class Run:
                 {h.key: h for r in self.rounds if r.after > done for h in r.hospitals}.values()
             )
             self.teller.start(self.rounds, self.plugins, done)
+            if done == 0 and self.space.channels:
+                self.teller.note(f"known before the first hospital: {', '.join(self.space.channels)}")
             status = self._rounds(done)
         except BaseException as error:
             self.teller.broke(error)
