@@ -97,7 +97,11 @@ def checkpoint(made: nn.Module, labels: dict[str, Any], content: dict[str, Any])
         "network_weights": made.state_dict(),
         "optimizer_state": torch.optim.SGD(made.parameters(), 0.01).state_dict(),
         "grad_scaler_state": None,
-        "logging": {"train_losses": [np.float32(0.5)], "mean_fg_dice": [np.float64(0.25)], "lrs": [0.01]},
+        "logging": {
+            "train_losses": [np.float32(0.5)],
+            "mean_fg_dice": [np.float64(0.25)],
+            "lrs": np.full(2, 0.01),
+        },
         "_best_ema": np.float64(0.25),
         "current_epoch": 1000,
         "init_args": {

@@ -103,18 +103,22 @@ def _save(voxels: Any, affine: Any, path: Path) -> None:
 
 
 def theirs(files: Files, seed: int, steps: int) -> Iterator[Score]:
-    """nnU-Net's trainer without augmentation and deep supervision, and its predictor."""
+    """nnU-Net's trainer with AdamW, without augmentation and deep supervision, and its predictor."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import (
         nnUNetTrainerNoDA,
     )
+    from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import nnUNetTrainerAdam
+
+    class Trainer(nnUNetTrainerNoDA, nnUNetTrainerAdam):
+        pass
 
     os.environ |= {"nnUNet_n_proc_DA": "0"}  # patches are drawn in this process, from its seed
     np.random.seed(seed)  # noqa: NPY002 - nnU-Net draws its patches from numpy's global generator
     torch.manual_seed(seed)
     plans = json.loads(files.plans.read_text()) | {"continue_training": False}
     dataset = json.loads((files.root / "dataset.json").read_text())
-    trainer = nnUNetTrainerNoDA(plans, "3d_fullres", "all", dataset, torch.device("cpu"))
+    trainer = Trainer(plans, "3d_fullres", "all", dataset, torch.device("cpu"))
     trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = PER_EPOCH, 1
     trainer.num_epochs, trainer.enable_deep_supervision = steps // PER_EPOCH, False
     trainer.run_training()
@@ -155,9 +159,7 @@ def ours(files: Files, seed: int, steps: int) -> Iterator[Score]:
              f"paths.state={files.work / 'state'}"]  # fmt: skip
     as_planned = [
         "trainer.batch_size=2", "trainer.clip=12", "trainer.augment=null", "trainer.schedule=poly",
-        "trainer.optimizer._target_=torch.optim.SGD", "trainer.optimizer.lr=0.01",
-        "trainer.optimizer.weight_decay=3e-5", "+trainer.optimizer.momentum=0.99",
-        "+trainer.optimizer.nesterov=true",
+        "trainer.optimizer.weight_decay=3e-5", "+trainer.optimizer.amsgrad=true",
         "data.schedule=with_replacement", "data.foreground=0.5", "evaluation.overlap=0.5",
         "evaluation.schedule=final", "reporter=quiet", "reporter.wandb.enabled=false",
     ]  # fmt: skip
@@ -203,7 +205,7 @@ def table(path: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument(
         "--work", type=Path, default=Path("nnunet_parity_work"), help="folder of data and runs"
     )

@@ -19,11 +19,16 @@ from lifelong_ct.models.segmentation import SegmentationModel
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet")
 """Those that end in a `UNetDecoder`, whose last layer is the head."""
 _HEAD = "decoder.seg_layers."
+_MAKERS: list[Any] = [np.float64().__reduce__()[0], np.empty(0).__reduce__()[0]]
 _NUMBERS: list[Any] = [
     np.dtype,
+    np.ndarray,
     *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "bool")),
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 wrote it
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    *(
+        (maker, f"numpy.{core}.multiarray.{maker.__name__}")
+        for maker in _MAKERS
+        for core in ("core", "_core")
+    ),  # as numpy 1 and 2 write them
 ]
 """What nnU-Net logs beside the weights, as plain numbers."""
 

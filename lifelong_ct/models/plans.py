@@ -120,7 +120,8 @@ def _content(path: str | Path, where: str) -> Mapping[str, Any]:
 
 def _resolved(plans: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     """A configuration with what it inherits."""
-    known, own, chain = plans["configurations"], {}, [name]
+    known, chain = plans["configurations"], [name]
+    own: dict[str, Any] = {}
     while chain[-1] in known and chain.count(chain[-1]) == 1:
         own = {**known[chain[-1]], **own}
         if "inherits_from" not in known[chain[-1]]:

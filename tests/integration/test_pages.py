@@ -85,7 +85,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 (folder / named[1]).parent.mkdir(parents=True, exist_ok=True)
                 (folder / named[1]).write_text(block)
     trained = yaml.safe_load((folder / "myconf" / "model" / "trained.yaml").read_text())
-    planned.write((folder / trained["plans"]).parent, planned.plans(lambda own: own.update(spacing=[3.0] * 3)))
+    planned.write(
+        (folder / trained["plans"]).parent, planned.plans(lambda own: own.update(spacing=[3.0] * 3))
+    )
     (folder / trained["weights"]).parent.mkdir()
     (folder / trained["plans"]).with_name("checkpoint_final.pth").rename(folder / trained["weights"])
     stream: dict[str, Any] = yaml.safe_load((ROOT / "conf" / "stream" / "real_ct.yaml").read_text())

@@ -1,5 +1,6 @@
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,16 @@ class TestCheckpoint:
         state, labels = read_checkpoint(weights)
         assert labels == planned.LABELS
         assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
+
+    def test_one_that_was_written_with_numpy_1(self, tmp_path: Path) -> None:
+        """Whose numbers come from `numpy.core`."""
+        _, weights, network = planned.write(tmp_path)
+        with zipfile.ZipFile(weights) as new, zipfile.ZipFile(tmp_path / "old.pth", "w") as old:
+            for name in new.namelist():
+                old.writestr(
+                    name, new.read(name).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+                )
+        assert read_checkpoint(tmp_path / "old.pth")[0].keys() == network.state_dict().keys()
 
     def test_a_pickle_that_runs_something_is_refused_and_runs_nothing(self, tmp_path: Path) -> None:
         class Bad:
