@@ -18,6 +18,7 @@ from lifelong_ct.models.segmentation import SegmentationModel
 
 NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet")
 """Those that end in a `UNetDecoder`, whose last layer is the head."""
+EVERYTHING = (-32768.0, 32767.0)
 _HEAD = "decoder.seg_layers."
 _MAKERS: list[Any] = [np.float64().__reduce__()[0], np.empty(0).__reduce__()[0]]
 _NUMBERS: list[Any] = [
@@ -72,6 +73,7 @@ class NnunetModel(SegmentationModel):
         channels: images of a scan.
         orientation: axis codes of the files that the weights were trained on; nnU-Net does not turn scans.
         spacing: mm that the run brings scans to; with weights it must be the one of the plans.
+        window: HU that strategies may clip what they keep to: it must hold what the plans clip to.
 
     Attributes:
         plan: what the plans say.
@@ -91,6 +93,7 @@ class NnunetModel(SegmentationModel):
         channels: int = 1,
         orientation: str = "RAS",
         spacing: Sequence[float] | str | None = None,
+        window: Sequence[float] = EVERYTHING,
     ) -> None:
         if plans is None:
             fix = "give model.plans=nnUNetPlans.json, of nnUNet_preprocessed or of a trained model"
@@ -99,6 +102,7 @@ class NnunetModel(SegmentationModel):
         if len(plan.normalise.channels) != channels:
             what = f"the plans are of {len(plan.normalise.channels)} channels, the stream of {channels}"
             raise LifelongCTError(what, "model.plans, stream.channels", "use plans of such scans")
+        _check_window(plan, window)
         state, named = ({}, {}) if weights is None else read_checkpoint(weights)
         rows = next((len(v) for name, v in state.items() if name.startswith(_HEAD)), 2)
         network = build(plan, channels, rows)
@@ -266,6 +270,15 @@ def _organs(labels: Mapping[str, int] | None, named: Mapping[str, Any]) -> dict[
         except LifelongCTError:
             continue  # no organ that a stream could have
     return found
+
+
+def _check_window(plan: Plan, window: Sequence[float]) -> None:
+    """Strategies clip to it; the model must not see that."""
+    for how in plan.normalise.channels:
+        low, high = EVERYTHING if how is None else how[:2]
+        if not window[0] <= max(low, EVERYTHING[0]) <= min(high, EVERYTHING[1]) <= window[1]:
+            what = f"the window {list(window)} cuts off what the plans clip to, [{low}, {high}]"
+            raise LifelongCTError(what, "model.window", f"use model.window=[{low},{high}], or leave it out")
 
 
 def _check_spacing(plan: Plan, spacing: Sequence[float] | str | None) -> None:

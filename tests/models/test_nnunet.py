@@ -295,6 +295,12 @@ class TestRefusals:
             NnunetModel(plans, weights=weights, spacing=spacing)
         assert "stream.spacing=[2.0,1.5,3.0] stream.patch=[16,24,32]" in error.value.fix
 
+    def test_a_window_that_cuts_off_what_the_network_sees(self, tmp_path: Path) -> None:
+        plans = planned.write(tmp_path)[0]
+        assert NnunetModel(plans, window=[-100.5, 240.0]).plan
+        with pytest.raises(LifelongCTError, match=r"cuts off what the plans clip to, \[-100.5, 240.0\]"):
+            NnunetModel(plans, window=[-100, 250])
+
     def test_the_package_is_not_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         plans = planned.write(tmp_path)[0]
         monkeypatch.setitem(
