@@ -27,8 +27,8 @@ from lifelong_ct.evaluation.dice import Dice
 
 NAME = "Dataset001_Usual"
 TRAIN, TEST = 16, 8
-PATCH = [24, 24, 24]
-FEATURES = [8, 16, 32]
+PATCH = [32, 32, 32]
+FEATURES = [8, 16, 32, 64]
 PER_EPOCH = 50
 """Steps after which nnU-Net lowers its learning rate; ours falls with every step."""
 Score = tuple[str, str, float]
@@ -205,7 +205,7 @@ def table(path: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument(
         "--work", type=Path, default=Path("nnunet_parity_work"), help="folder of data and runs"
     )

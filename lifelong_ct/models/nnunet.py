@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -278,7 +279,8 @@ def _check_window(plan: Plan, window: Sequence[float]) -> None:
         low, high = EVERYTHING if how is None else how[:2]
         if not window[0] <= max(low, EVERYTHING[0]) <= min(high, EVERYTHING[1]) <= window[1]:
             what = f"the window {list(window)} cuts off what the plans clip to, [{low}, {high}]"
-            raise LifelongCTError(what, "model.window", f"use model.window=[{low},{high}], or leave it out")
+            fix = f"use model.window=[{math.floor(low)},{math.ceil(high)}], or leave it out"
+            raise LifelongCTError(what, "model.window", fix)
 
 
 def _check_spacing(plan: Plan, spacing: Sequence[float] | str | None) -> None:
