@@ -20,6 +20,8 @@ from lifelong_ct.data.splits import SIDES
 
 FOLDER_KEYS = ("root", "anatomy")
 FILE_KEYS = ("manifest", "test", "split", "splits", "patients")
+MODEL_FILES = ("plans", "weights")
+"""Options of a model that name files of another data set."""
 LISTS = ("test", "split", "patients")
 """Options of a hospital that name cases or patients."""
 GROUPS = (
@@ -72,6 +74,9 @@ def without_paths(config: Mapping[str, Any]) -> Redactor:
     for name, path in config["paths"].items():
         if isinstance(path, str) and path:
             redact.hide_root(path, name)
+    for key in MODEL_FILES:
+        if isinstance(path := config.get("model", {}).get(key), str):
+            redact.hide_root(path.rpartition("/")[0], "model")
     for entry in entries:
         for key in (*FOLDER_KEYS, *FILE_KEYS):
             if isinstance(path := entry.get(key), str):

@@ -20,6 +20,7 @@ from lifelong_ct.data.sampling import make_schedule
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.memory.files import FOLDER, ExemplarFiles
+from lifelong_ct.models.nnunet import NnunetModel
 from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import planner
 from lifelong_ct.training.experience_patches import ExperiencePatches
@@ -111,6 +112,9 @@ class Builder:
         model = self.model()
         for plugin in self.plugins:
             model = plugin.shape(model)
+        if isinstance(model, NnunetModel):  # what its weights know is known before the first hospital
+            self.space.see(organ for organ in model.organs if organ in self.space.organs)
+            model.know(self.space.channels)
         return Learner(
             model=model,
             criterion=self.options.new_loss(self.space),

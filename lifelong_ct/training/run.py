@@ -78,6 +78,8 @@ class Run:
                 {h.key: h for r in self.rounds if r.after > done for h in r.hospitals}.values()
             )
             self.teller.start(self.rounds, self.plugins, done)
+            if done == 0 and self.space.channels:
+                self.teller.note(f"known before the first hospital: {', '.join(self.space.channels)}")
             status = self._rounds(done)
         except BaseException as error:
             self.teller.broke(error)
@@ -104,7 +106,8 @@ class Run:
 
     def _rounds(self, done: int) -> str:
         last, self._reached, self._learnt = self.rounds[-1].after, done + 1, done
-        if done == 0 and len(self.rounds) > 1 and self.options.evaluation.schedule != "final":
+        begun = len(self.rounds) > 1 or bool(self.space.channels)  # by weights that know organs
+        if done == 0 and begun and self.options.evaluation.schedule != "final":
             self._evaluate(0)
         for row, experience in zip(self.rounds, self.experiences, strict=True):
             if row.after <= done:

@@ -2,6 +2,7 @@
 
 from inspect import signature
 
+import planned
 import pytest
 import torch
 from drawn import Described, drawn, sampler
@@ -44,8 +45,9 @@ def test_hospitals_compose_and_their_layouts_take_their_options(choice):
 
 
 @pytest.mark.parametrize("choice", options()["model"])
-def test_models_are_built(choice):
-    config = compose.plain(compose.compose(compose.Request([f"model={choice}"])))
+def test_models_are_built(choice, tmp_path):
+    needed = [f"model.plans={planned.write(tmp_path)[0]}"] if choice == "nnunet" else []
+    config = compose.plain(compose.compose(compose.Request([f"model={choice}", *needed])))
     assert build(config["model"], "model").grow(3)
 
 
