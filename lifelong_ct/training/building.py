@@ -22,8 +22,9 @@ from lifelong_ct.memory.files import FOLDER, ExemplarFiles
 from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import planner
 from lifelong_ct.training.experience_patches import ExperiencePatches
-from lifelong_ct.training.learner import AMP_TYPES, Learner, StepReport
+from lifelong_ct.training.learner import Learner, StepReport
 from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.precision import AMP_TYPES
 from lifelong_ct.training.rounds import Round
 from lifelong_ct.training.scoring import Scorer, mirroring_of
 from lifelong_ct.training.volumes import Progress, Volumes

@@ -6,7 +6,6 @@ import math
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,31 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lifelong_ct.avalanche_bridge import EvaluationPlugin, SupervisedPlugin, SupervisedTemplate
+from lifelong_ct.avalanche_bridge import EvaluationPlugin, SupervisedPlugin
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.protocols import Batch, PatchSource
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.models.restoring import fitted, structure
-from lifelong_ct.models.routing import tiles
+from lifelong_ct.training.aside import Aside
 from lifelong_ct.training.augment import Augment
-
-_ASIDE = 1 << 40
-"""First step number of patches that no training step draws."""
-
-AMP_TYPES = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def amp_type(name: str | None, device: torch.device | str) -> torch.dtype | None:
-    """`trainer.amp` as autocast takes it.
-
-    Raises:
-        LifelongCTError: unknown, or nothing for the device.
-    """
-    if name not in AMP_TYPES:
-        raise LifelongCTError(f"{name!r} is not a precision", "trainer.amp", "use null, bf16 or fp16")
-    if name == "fp16" and not str(device).startswith("cuda"):
-        raise LifelongCTError("fp16 needs a GPU", "trainer.amp", "use bf16 on the CPU")
-    return AMP_TYPES[name]
+from lifelong_ct.training.boundaries import Boundaries
+from lifelong_ct.training.precision import amp_type
 
 
 @dataclass
@@ -50,7 +33,7 @@ class StepReport:
     lr: float
 
 
-class Learner(SupervisedTemplate):
+class Learner(Boundaries, Aside):
     """One optimizer step is one Avalanche iteration, whatever the number of micro-batches.
 
     `before_training_iteration` fires before anything is accumulated; `before_backward` once per
@@ -180,40 +163,6 @@ class Learner(SupervisedTemplate):
         """The source takes the place of Avalanche's loader."""
         self.dataloader = []
 
-    def _before_training(self, **kwargs: Any) -> None:
-        with self._within():
-            super()._before_training(**kwargs)
-
-    def _before_training_exp(self, **kwargs: Any) -> None:
-        with self._within():
-            super()._before_training_exp(**kwargs)
-
-    def _before_training_epoch(self, **kwargs: Any) -> None:
-        with self._within():
-            super()._before_training_epoch(**kwargs)
-
-    def _after_training_epoch(self, **kwargs: Any) -> None:
-        with self._within():
-            super()._after_training_epoch(**kwargs)
-
-    def _after_training_exp(self, **kwargs: Any) -> None:
-        with self._within():
-            super()._after_training_exp(**kwargs)
-
-    def _after_training(self, **kwargs: Any) -> None:
-        with self._within():
-            super()._after_training(**kwargs)
-
-    @contextmanager
-    def _within(self) -> Iterator[None]:
-        """At a boundary: nobody hears of it who should not. Avalanche's clock always does."""
-        everybody = self.plugins
-        self.plugins = [p for p in everybody if not any(p is deaf for deaf in self._deaf)]
-        try:
-            yield
-        finally:
-            self.plugins = everybody
-
     def training_epoch(self, **kwargs: Any) -> None:
         """All optimizer steps of one experience."""
         assert self.source is not None
@@ -312,33 +261,6 @@ class Learner(SupervisedTemplate):
         """Logits of the micro-batch by another model, in the precision of the run."""
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
             return model(self.mb_x)
-
-    def held_out_patches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`count` single patches of the present experience that no training step draws.
-
-        Raises:
-            DataError: after one pass (`data.schedule=one_pass`), whose cases are closed: there are none.
-        """
-        for batch in self.held_out_batches(count):
-            yield batch.x[:1].to(self.device), batch.y[:1].to(self.device)
-
-    def held_out_batches(self, count: int) -> Iterator[Batch]:
-        """The batches whose first patches those are, with where they come from."""
-        assert self.source is not None
-        for i in range(count):
-            yield self.source.batch(_ASIDE + i)
-
-    def whole_cases(self, most: int) -> Iterator[Tensor]:
-        """Tiles int16 `[1,C,d,h,w]` that cover up to `most` training cases of the present experience; patches, where the
-        source has no volumes."""
-        volumes = getattr(self.source, "volumes", None)
-        if volumes is None:
-            yield from (x for x, _ in self.held_out_patches(most))
-            return
-        for volume in volumes[:: max(1, len(volumes) // most)][:most]:
-            for box in tiles(volume.shape):
-                start, size = zip(*((s.start, s.stop - s.start) for s in box), strict=True)
-                yield torch.from_numpy(volume.read(start, size)[0])[None].to(self.device)
 
     def _set_lr(self, step: int) -> None:
         factor = (1 - step / self.steps) ** 0.9 if self.schedule == "poly" else 1.0
