@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import random
 import warnings
@@ -21,7 +22,9 @@ from lifelong_ct.models.restoring import fitted, structure
 from lifelong_ct.training.aside import Aside
 from lifelong_ct.training.augment import Augment
 from lifelong_ct.training.boundaries import Boundaries
+from lifelong_ct.training.out_of_memory import in_parts, is_out_of_memory, loss_in_parts
 from lifelong_ct.training.precision import amp_type
+from lifelong_ct.training.undoing import mark
 
 
 @dataclass
@@ -63,6 +66,9 @@ class Learner(Boundaries, Aside):
     Attributes:
         between_steps: called after an optimizer step, once all hooks around it have fired, with its number within the
             experience; it must leave the generators and the model as they are.
+        at_once: samples that go through the network at a time, at most; None for whole micro-batches. Out of memory the
+            learner halves it and makes the step again, see `out_of_memory`.
+        on_note: told then.
         drawn, again: patches that training has read from hospitals so far; how many of them were of cases in `earlier`.
         earlier: digests of cases that a past experience has shown already.
         source: where patches come from; a plugin may put another in its place before an experience is trained.
@@ -112,6 +118,9 @@ class Learner(Boundaries, Aside):
         self.accumulate, self.amp, self.clip, self.schedule = accumulate, kind, clip, schedule
         self.reset_optimizer, self.augment, self.seed, self.on_step = reset_optimizer, augment, seed, on_step
         self.boundaries = boundaries
+        self._own = list(plugins)
+        self.at_once: int | None = None
+        self.on_note: Callable[[str], None] = lambda text: None
         self._deaf = [] if boundaries else list(plugins)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == "fp16")
         self.source: PatchSource | None = None
@@ -178,15 +187,25 @@ class Learner(Boundaries, Aside):
             getattr(batches, "close", lambda: None)()  # ends what reads ahead
 
     def _optimizer_step(self, batches: Iterator[Batch], **kwargs: Any) -> None:
-        self._take(next(batches), 0)
-        self._before_training_iteration(**kwargs)
-        self.model.train()
-        self.optimizer.zero_grad()
-        losses, cases = [self._accumulate(**kwargs)], [self.mb_cases]
-        for i in range(1, self.accumulate):
-            self._take(next(batches), i)
-            losses.append(self._accumulate(**kwargs))
-            cases.append(self.mb_cases)
+        taken = [next(batches)]
+        counted = self.drawn, self.again
+        self._take(taken[0], 0)
+        self._fitting(lambda: self._before_training_iteration(**kwargs))
+
+        def gradient() -> tuple[list[Tensor], list[Sequence[str]]]:
+            self.model.train()
+            self.optimizer.zero_grad()
+            self.drawn, self.again = counted
+            losses, cases = [], []
+            for i in range(self.accumulate):
+                if i == len(taken):
+                    taken.append(next(batches))
+                self._take(taken[i], i)
+                losses.append(self._accumulate(**kwargs))
+                cases.append(self.mb_cases)
+            return losses, cases
+
+        losses, cases = self._fitting(gradient)
         loss = self._finite_mean(losses, cases)
         self.scaler.unscale_(self.optimizer)
         self._after_backward(**kwargs)
@@ -197,6 +216,49 @@ class Learner(Boundaries, Aside):
         self._after_update(**kwargs)
         self.on_step(StepReport(self.clock.train_exp_iterations, loss, self.optimizer.param_groups[0]["lr"]))
         self._after_training_iteration(**kwargs)
+
+    def _fitting(self, work: Callable[[], Any]) -> Any:
+        """What `work` returns, made again with fewer samples at once as long as the device runs out of memory."""
+        while True:
+            undo = mark(self.model, self._own)
+            try:
+                return work()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(error)
+            undo()
+            self.mb_output, self.loss = None, self._make_empty_loss()
+            self.optimizer.zero_grad()
+            gc.collect()  # frames of the error hold activations
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _halve(self, error: RuntimeError) -> None:
+        """Half as many samples at once, from now on.
+
+        Raises:
+            LifelongCTError: it is one already, or a plugin needs them all at once.
+        """
+        step = f"step {self.clock.train_exp_iterations} of experience {self.clock.train_exp_counter + 1}"
+        samples = len(self.mb_x)
+        before = samples if self.at_once is None else min(samples, self.at_once)
+        whole = [type(p).__name__ for p in self._own if getattr(p, "needs_whole_batch", False)]
+        if before <= 1 or whole:
+            raise LifelongCTError(
+                f"out of GPU memory at {step} with {before} samples at once: {str(error).splitlines()[0]}",
+                "memory.gpu",
+                "use a smaller stream.patch or model, trainer.amp=bf16, or a larger memory.gpu; lifelong-ct plan says what fits"
+                if before <= 1
+                else f"{' and '.join(whole)} cannot split a micro-batch: use trainer.batch_size=1 and a larger "
+                "trainer.accumulate",
+            ) from error
+        self.at_once = before // 2
+        parts = -(-samples // self.at_once) * self.accumulate
+        self.on_note(
+            f"out of GPU memory at {step}: micro-batches of {self.at_once} instead of {before}, accumulated over {parts}; "
+            f"the effective batch stays {samples * self.accumulate}"
+        )
 
     def _check_gradient(self, cases: Sequence[Sequence[str]]) -> None:
         """Clips, and stops before a gradient that is no number reaches the weights; with fp16 the scaler skips it."""
@@ -257,10 +319,15 @@ class Learner(Boundaries, Aside):
         """Logits of the micro-batch."""
         return self.forward_with(self.model)
 
-    def forward_with(self, model: nn.Module) -> Tensor:
-        """Logits of the micro-batch by another model, in the precision of the run."""
+    def forward_with(self, model: nn.Module, x: Tensor | None = None) -> Tensor:
+        """Logits of the micro-batch, or of other samples `x` `[n,C,D,H,W]` on the device, by a model, in the precision of
+        the run and at most `at_once` of them at a time."""
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
-            return model(self.mb_x)
+            return in_parts(model, self.mb_x if x is None else x, self.at_once)
+
+    def criterion(self) -> Tensor:
+        """Loss of the micro-batch, undivided."""
+        return loss_in_parts(self._criterion, self.mb_output, self.mb_y, self.at_once)
 
     def _set_lr(self, step: int) -> None:
         factor = (1 - step / self.steps) ** 0.9 if self.schedule == "poly" else 1.0
@@ -276,6 +343,7 @@ class Learner(Boundaries, Aside):
             "scaler": self.scaler.state_dict(),
             "clock": dict(vars(self.clock)),
             "optimized": self._optimized_names(),
+            "at_once": self.at_once,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -289,6 +357,7 @@ class Learner(Boundaries, Aside):
         self.optimizer.load_state_dict(state["optimizer"])
         self.optimized_param_id = optimized or None
         self.scaler.load_state_dict(state["scaler"])
+        self.at_once = state.get("at_once")
         for name, value in state["clock"].items():
             setattr(self.clock, name, value)
 
