@@ -153,7 +153,7 @@ class ExemplarMemory:
 
         def undo() -> None:
             self.drawn = drawn
-            if shelf is None or pool is self._pool and gone is self._gone:
+            if shelf is None or (pool is self._pool and gone is self._gone):
                 return
             shelf()
             self._pool, self._gone, self.nbytes, self._decided = pool, gone, nbytes, decided

@@ -63,7 +63,9 @@ def in_parts(model: nn.Module, x: Tensor, most: int | None) -> Tensor:
         return found
     if not torch.is_grad_enabled():
         return torch.cat([model(part) for part in x.split(most)])
-    return torch.cat([_again(model, part, contexts=lambda: (nullcontext(), _still(model))) for part in x.split(most)])
+    return torch.cat(
+        [_again(model, part, contexts=lambda: (nullcontext(), _still(model))) for part in x.split(most)]
+    )
 
 
 def loss_in_parts(

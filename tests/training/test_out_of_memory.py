@@ -209,7 +209,10 @@ def test_libraries_of_cuda_have_their_own_words_for_it() -> None:
 def test_outside_of_a_step_it_becomes_an_error_with_a_fix() -> None:
     with pytest.raises(LifelongCTError) as error, told("evaluating", "use a smaller evaluation.roi"):
         raise out_of_memory()
-    assert error.value.what == "out of GPU memory while evaluating: CUDA out of memory. Tried to allocate 2.00 GiB."
+    assert (
+        error.value.what
+        == "out of GPU memory while evaluating: CUDA out of memory. Tried to allocate 2.00 GiB."
+    )
     with pytest.raises(ValueError), told("evaluating", ""):
         raise ValueError
 
@@ -229,7 +232,9 @@ def test_parts_are_computed_once_more_for_the_gradient_and_hold_one_part_s_activ
     assert saved(1) < saved(None) / 8
     one, other = in_parts(layers, x, None), in_parts(layers, x, 3)
     torch.testing.assert_close(one, other)
-    wanted, found = (torch.autograd.grad(out.square().mean(), list(layers.parameters())) for out in (one, other))
+    wanted, found = (
+        torch.autograd.grad(out.square().mean(), list(layers.parameters())) for out in (one, other)
+    )
     torch.testing.assert_close(wanted, found)
 
 
