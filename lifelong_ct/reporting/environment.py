@@ -25,12 +25,21 @@ def environment() -> dict[str, str]:
         "GPU": ", ".join(map(_card, map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))))
         or "none",
     }
+    if torch.cuda.is_available():
+        found["CUDA"], found["cuDNN"] = str(torch.version.cuda), str(torch.backends.cudnn.version())
+        found["TF32"] = (
+            f"matrices {_on(torch.backends.cuda.matmul.allow_tf32)}, cuDNN {_on(torch.backends.cudnn.allow_tf32)}"
+        )
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
     return found
+
+
+def _on(flag: bool) -> str:
+    return "on" if flag else "off"
 
 
 def _card(card: Any) -> str:

@@ -27,6 +27,7 @@ from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.precision import AMP_TYPES
 from lifelong_ct.training.rounds import Round
 from lifelong_ct.training.scoring import Scorer, mirroring_of
+from lifelong_ct.training.stepping import compile_network, fusing
 from lifelong_ct.training.volumes import Progress, Volumes
 
 
@@ -104,10 +105,12 @@ class Builder:
         model = self.model()
         for plugin in self.plugins:
             model = plugin.shape(model)
+        if trainer.compile:
+            compile_network(model)
         return Learner(
             model=model,
             criterion=self.options.new_loss(self.space),
-            optimizer=trainer.optimizer,
+            optimizer=fusing(trainer.optimizer, trainer.fused, self.device),
             width=lambda: self.space.width,
             plugins=self.plugins,
             device=str(self.device),

@@ -19,6 +19,7 @@ from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.protocols import Batch, PatchSource
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.models.restoring import fitted, structure
+from lifelong_ct.training import stepping
 from lifelong_ct.training.aside import Aside
 from lifelong_ct.training.augment import Augment
 from lifelong_ct.training.boundaries import Boundaries
@@ -354,7 +355,7 @@ class Learner(Boundaries, Aside):
         named = dict(self.model.named_parameters())
         optimized = {name: named[name] for name in state["optimized"]}
         self.optimizer = self._make_optimizer(list((optimized or named).values()))
-        self.optimizer.load_state_dict(state["optimizer"])
+        stepping.load(self.optimizer, state["optimizer"])
         self.optimized_param_id = optimized or None
         self.scaler.load_state_dict(state["scaler"])
         self.at_once = state.get("at_once")

@@ -66,7 +66,8 @@ def test_work_that_breaks_off_is_counted_too() -> None:
             device.hold(5)
             raise torch.OutOfMemoryError
 
-    pytest.raises(torch.OutOfMemoryError, work)
+    with pytest.raises(torch.OutOfMemoryError):
+        work()
     assert peaks.found["training"]["allocated"] == 5
 
 
