@@ -82,6 +82,7 @@ class Learner(Boundaries, Aside):
     """
 
     plugins: list[Any]
+    mb_output: Any
 
     def __init__(
         self,

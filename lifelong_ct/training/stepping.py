@@ -27,7 +27,7 @@ def fusing(make: Make, wanted: bool | str, device: torch.device) -> Make:
     Raises:
         LifelongCTError: true, and the optimizer has no such kernel.
     """
-    kind = make.func if isinstance(make, partial) else make
+    kind: Any = make.func if isinstance(make, partial) else make
     said = make.keywords if isinstance(make, partial) else {}
     can = "fused" in inspect.signature(kind).parameters
     if wanted is True and not can:
@@ -41,7 +41,8 @@ def fusing(make: Make, wanted: bool | str, device: torch.device) -> Make:
     }
     if not can or exclusive or wanted is False or (wanted == "auto" and device.type != "cuda"):
         return make
-    return partial(make, fused=True)
+    fused: Make = partial(make, fused=True)  # type: ignore[call-arg]
+    return fused
 
 
 def load(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
