@@ -9,6 +9,7 @@ import torch
 
 from lifelong_ct.avalanche_bridge.plugin import Arrival, StrategyContext, StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import StockPlugin
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.core.types import Case
@@ -19,6 +20,7 @@ from lifelong_ct.data.sampling import make_schedule
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.memory.files import FOLDER, ExemplarFiles
+from lifelong_ct.models.deep_supervision import DeeplySupervisedModel
 from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import planner
 from lifelong_ct.training.experience_patches import ExperiencePatches
@@ -104,7 +106,14 @@ class Builder:
         trainer = self.options.trainer
         model = self.model()
         for plugin in self.plugins:
-            model = plugin.shape(model)
+            shaped = plugin.shape(model)
+            if isinstance(model, DeeplySupervisedModel) and shaped is not model:
+                raise LifelongCTError(
+                    f"{type(plugin).__name__} takes the network apart, whose coarser levels would then teach nobody",
+                    "model",
+                    "use a model without levels, such as model=dynunet",
+                )
+            model = shaped
         if trainer.compile:
             compile_network(model)
         return Learner(

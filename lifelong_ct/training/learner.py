@@ -25,6 +25,7 @@ from lifelong_ct.training.augment import Augment
 from lifelong_ct.training.boundaries import Boundaries
 from lifelong_ct.training.out_of_memory import in_parts, is_out_of_memory, loss_in_parts
 from lifelong_ct.training.precision import amp_type
+from lifelong_ct.training.supervision import supervised, taken
 from lifelong_ct.training.undoing import mark
 
 
@@ -121,6 +122,7 @@ class Learner(Boundaries, Aside):
         self.reset_optimizer, self.augment, self.seed, self.on_step = reset_optimizer, augment, seed, on_step
         self.boundaries = boundaries
         self._own = list(plugins)
+        self._coarse: list[Tensor] = []
         self.at_once: int | None = None
         self.on_note: Callable[[str], None] = lambda text: None
         self._deaf = [] if boundaries else list(plugins)
@@ -319,7 +321,10 @@ class Learner(Boundaries, Aside):
 
     def forward(self) -> Tensor:
         """Logits of the micro-batch."""
-        return self.forward_with(self.model)
+        taken(self.model)  # what other passes left
+        logits = self.forward_with(self.model)
+        self._coarse = taken(self.model)
+        return logits
 
     def forward_with(self, model: nn.Module, x: Tensor | None = None) -> Tensor:
         """Logits of the micro-batch, or of other samples `x` `[n,C,D,H,W]` on the device, by a model, in the precision of
@@ -329,7 +334,9 @@ class Learner(Boundaries, Aside):
 
     def criterion(self) -> Tensor:
         """Loss of the micro-batch, undivided."""
-        return loss_in_parts(self._criterion, self.mb_output, self.mb_y, self.at_once)
+        loss = loss_in_parts(self._criterion, self.mb_output, self.mb_y, self.at_once)
+        coarse, self._coarse = self._coarse, []
+        return supervised(self._criterion, loss, coarse, self.mb_y) if coarse else loss
 
     def _set_lr(self, step: int) -> None:
         factor = (1 - step / self.steps) ** 0.9 if self.schedule == "poly" else 1.0
