@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import random
 import warnings
@@ -23,10 +22,10 @@ from lifelong_ct.training import stepping
 from lifelong_ct.training.aside import Aside
 from lifelong_ct.training.augment import Augment
 from lifelong_ct.training.boundaries import Boundaries
-from lifelong_ct.training.out_of_memory import in_parts, is_out_of_memory, loss_in_parts
+from lifelong_ct.training.fitting import Fitting
+from lifelong_ct.training.out_of_memory import in_parts, loss_in_parts
 from lifelong_ct.training.precision import amp_type
 from lifelong_ct.training.supervision import supervised, taken
-from lifelong_ct.training.undoing import mark
 
 
 @dataclass
@@ -38,7 +37,7 @@ class StepReport:
     lr: float
 
 
-class Learner(Boundaries, Aside):
+class Learner(Boundaries, Aside, Fitting):
     """One optimizer step is one Avalanche iteration, whatever the number of micro-batches.
 
     `before_training_iteration` fires before anything is accumulated; `before_backward` once per
@@ -68,9 +67,7 @@ class Learner(Boundaries, Aside):
     Attributes:
         between_steps: called after an optimizer step, once all hooks around it have fired, with its number within the
             experience; it must leave the generators and the model as they are.
-        at_once: samples that go through the network at a time, at most; None for whole micro-batches. Out of memory the
-            learner halves it and makes the step again, see `out_of_memory`.
-        on_note: told then.
+        at_once, on_note: see `Fitting`.
         drawn, again: patches that training has read from hospitals so far; how many of them were of cases in `earlier`.
         earlier: digests of cases that a past experience has shown already.
         source: where patches come from; a plugin may put another in its place before an experience is trained.
@@ -123,6 +120,7 @@ class Learner(Boundaries, Aside):
         self.boundaries = boundaries
         self._own = list(plugins)
         self._coarse: list[Tensor] = []
+        self._samples = 0
         self.at_once: int | None = None
         self.on_note: Callable[[str], None] = lambda text: None
         self._deaf = [] if boundaries else list(plugins)
@@ -221,49 +219,6 @@ class Learner(Boundaries, Aside):
         self.on_step(StepReport(self.clock.train_exp_iterations, loss, self.optimizer.param_groups[0]["lr"]))
         self._after_training_iteration(**kwargs)
 
-    def _fitting(self, work: Callable[[], Any]) -> Any:
-        """What `work` returns, made again with fewer samples at once as long as the device runs out of memory."""
-        while True:
-            undo = mark(self.model, self._own)
-            try:
-                return work()
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._halve(error)
-            undo()
-            self.mb_output, self.loss = None, self._make_empty_loss()
-            self.optimizer.zero_grad()
-            gc.collect()  # frames of the error hold activations
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-
-    def _halve(self, error: RuntimeError) -> None:
-        """Half as many samples at once, from now on.
-
-        Raises:
-            LifelongCTError: it is one already, or a plugin needs them all at once.
-        """
-        step = f"step {self.clock.train_exp_iterations} of experience {self.clock.train_exp_counter + 1}"
-        samples = len(self.mb_x)
-        before = samples if self.at_once is None else min(samples, self.at_once)
-        whole = [type(p).__name__ for p in self._own if getattr(p, "needs_whole_batch", False)]
-        if before <= 1 or whole:
-            raise LifelongCTError(
-                f"out of GPU memory at {step} with {before} samples at once: {str(error).splitlines()[0]}",
-                "memory.gpu",
-                "use a smaller stream.patch or model, trainer.amp=bf16, or a larger memory.gpu; lifelong-ct plan says what fits"
-                if before <= 1
-                else f"{' and '.join(whole)} cannot split a micro-batch: use trainer.batch_size=1 and a larger "
-                "trainer.accumulate",
-            ) from error
-        self.at_once = before // 2
-        parts = -(-samples // self.at_once) * self.accumulate
-        self.on_note(
-            f"out of GPU memory at {step}: micro-batches of {self.at_once} instead of {before}, accumulated over {parts}; "
-            f"the effective batch stays {samples * self.accumulate}"
-        )
-
     def _check_gradient(self, cases: Sequence[Sequence[str]]) -> None:
         """Clips, and stops before a gradient that is no number reaches the weights; with fp16 the scaler skips it."""
         most = math.inf if self.clip is None else self.clip
@@ -280,13 +235,27 @@ class Learner(Boundaries, Aside):
     def _accumulate(self, **kwargs: Any) -> Tensor:
         self.loss = self._make_empty_loss()
         self._before_forward(**kwargs)
+        self._samples = len(self.mb_x)
         self._augment()
+        if self.at_once is not None and not self._own:
+            return self._part_by_part(self.at_once)
         self.mb_output = self.forward()
         self._after_forward(**kwargs)
         self.loss = self.loss + self.criterion()
         self._before_backward(**kwargs)
         self.scaler.scale(self.loss.sum() / self.accumulate).backward(retain_graph=self.retain_graph)
         return self.loss.detach().sum()
+
+    def _part_by_part(self, most: int) -> Tensor:
+        """Nobody looks at the micro-batch as a whole: each part has its own backward pass, and nothing is computed twice."""
+        whole = torch.zeros((), device=self.device)
+        for x, y in zip(self.mb_x.split(most), self.mb_y.split(most), strict=True):
+            self.mbatch = [x, y]
+            self.mb_output = self.forward()
+            loss = self.criterion() * (len(x) / self._samples)
+            self.scaler.scale(loss / self.accumulate).backward()
+            whole += loss.detach()
+        return whole
 
     def _take(self, batch: Batch, micro_step: int) -> None:
         self.micro_step, self.mb_cases = micro_step, batch.cases
@@ -295,6 +264,7 @@ class Learner(Boundaries, Aside):
         self.drawn += self.mb_new
         self.again += 0 if batch.replayed else sum(case in self.earlier for case in batch.cases)
         self.mbatch = [batch.x, batch.y]
+        self._samples = len(batch.x)
         self._unpack_minibatch()
 
     def _augment(self) -> None:

@@ -153,6 +153,18 @@ def test_the_note_says_what_changes_and_what_does_not() -> None:
     ]
 
 
+@pytest.mark.parametrize(("strategy", "passes"), [("naive", 2), ("si", 4)])
+def test_only_where_a_plugin_may_look_at_the_whole_parts_are_computed_twice(
+    strategy: str, passes: int
+) -> None:
+    seen: list[int] = []
+    world = World(*STRATEGIES[strategy]())
+    world.learner.at_once = 1
+    world.learner.model.backbone.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    world.learn(0, steps=1)
+    assert seen == [1] * passes
+
+
 def test_what_fits_is_found_again_by_halves_and_kept() -> None:
     world = trained(most=2, batch_size=8)
     assert world.learner.at_once == 2
