@@ -28,6 +28,7 @@ import torch
 
 from benchmarks.loop import OPTIMIZER, bound, default, hospital, opened
 from benchmarks.overhead import Open
+from lifelong_ct.core.host_memory import steady_heap
 from lifelong_ct.evaluation.resampling import PatientDraws, over_seeds
 from lifelong_ct.reporting.collecting import collect
 from lifelong_ct.training.stepping import compile_network
@@ -123,6 +124,7 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, help="folder of finished runs of several precisions")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    steady_heap()
     return steps_table(given) if given.runs is None else dice_table(given.runs)
 
 
