@@ -233,7 +233,7 @@ class Learner(Boundaries, Aside, Fitting):
             )
 
     def _accumulate(self, **kwargs: Any) -> Tensor:
-        self.loss = self._make_empty_loss()
+        self.loss, self.mb_output = self._make_empty_loss(), None  # the last ones make room for these
         self._before_forward(**kwargs)
         self._samples = len(self.mb_x)
         self._augment()
