@@ -104,7 +104,9 @@ class StrategyPlugin(SupervisedPlugin):
 
     `strategy.clock.train_iterations` counts optimizer steps, `strategy.clock.train_exp_counter` past
     experiences. In a stream with `boundaries: false` the hooks around training, experiences and epochs do not fire, and who
-    says `requires.boundaries: true` is refused. A plugin holds bytes that do not grow with experiences, or declares its formula in YAML.
+    says `requires.boundaries: true` is refused. An optimizer step that runs out of memory is made again: then every
+    attribute is bound again to what it was at the step's start, lists, dicts and sets with their content, and what has a
+    `mark` (`core.protocols.Undoable`) goes back by that; so a hook before the backward pass changes no tensor in place. A plugin holds bytes that do not grow with experiences, or declares its formula in YAML.
     """
 
     context: StrategyContext
@@ -113,6 +115,10 @@ class StrategyPlugin(SupervisedPlugin):
     adds_samples = False
     """Whether what it adds to the loss is that of stored samples, not of the patch: it may then change with the size of the
     patch, since other samples are stored."""
+
+    needs_whole_batch = False
+    """Whether it changes what the network does with the samples of a micro-batch together, so that they cannot go through it
+    in parts when memory runs out."""
 
     def bind(self, context: StrategyContext) -> None:
         """Called once before the run; the place to reserve bytes."""

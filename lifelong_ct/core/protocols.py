@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -17,6 +17,15 @@ class Stateful(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@runtime_checkable
+class Undoable(Protocol):
+    """Can go back to how it was, so that an optimizer step that ran out of memory can be made again."""
+
+    def mark(self) -> Callable[[], None]:
+        """What brings it back to how it is now. Called before every step: cheap, and good until the next call."""
+        ...
 
 
 @runtime_checkable

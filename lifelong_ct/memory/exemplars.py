@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -145,6 +145,22 @@ class ExemplarMemory:
         self._keep([exemplar for exemplar in self._pool.kept if exemplar.origin.patient != patient])
         return before - len(self)
 
+    def mark(self) -> Callable[[], None]:
+        """See `Undoable`. Exemplars that lie on disk do not come back once they have gone, and what was offered stays: the
+        same offer again changes nothing, since an exemplar is known by its content."""
+        shelf, drawn = self._shelf.mark(), self.drawn
+        pool, gone, nbytes, decided = self._pool, self._gone, self.nbytes, self._decided
+
+        def undo() -> None:
+            self.drawn = drawn
+            if shelf is None or (pool is self._pool and gone is self._gone):
+                return
+            shelf()
+            self._pool, self._gone, self.nbytes, self._decided = pool, gone, nbytes, decided
+            self._tell()
+
+        return undo
+
     def declared_bytes(self) -> dict[str, int]:
         """Kind of the ledger → most bytes that it will hold, for `StrategyPlugin.declared_bytes`."""
         return {"exemplars": self.budget, **self._shelf.needs(self.budget)}
@@ -222,7 +238,10 @@ class ExemplarMemory:
         self._shelf.keep([exemplar.id for exemplar in kept])
         self._pool = Pool(kept)
         self.nbytes = sum(exemplar.nbytes for exemplar in kept)
-        stored = sum(exemplar.stored for exemplar in kept)
+        self._tell()
+
+    def _tell(self) -> None:
+        stored = sum(exemplar.stored for exemplar in self._pool.kept)
         self._ledger.use("exemplars", self._owner, self.nbytes)
         self._shelf.tell(self._ledger, self._owner, self.budget, self.nbytes, stored)
 

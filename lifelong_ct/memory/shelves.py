@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from lifelong_ct.core.errors import CheckpointError
@@ -41,6 +41,10 @@ class Shelf(Protocol):
 
     def keep(self, ids: Collection[str]) -> None:
         """Lets go of all others."""
+
+    def mark(self) -> Callable[[], None] | None:
+        """What brings it back to how it is now, see `Undoable`; None where what goes is gone."""
+        ...
 
     def needs(self, budget: int) -> dict[str, int]:
         """Kind of the ledger → bytes for exemplars of `budget` bytes, `exemplars` left out."""
@@ -90,6 +94,15 @@ class RamShelf:
         """See `Shelf`."""
         self._data = {id: self._data[id] for id in ids}
 
+    def mark(self) -> Callable[[], None]:
+        """See `Shelf`. What goes until the next call is still held by this one."""
+        data = self._data
+
+        def undo() -> None:
+            self._data = data
+
+        return undo
+
     def needs(self, budget: int) -> dict[str, int]:
         """See `Shelf`."""
         return {"ram": budget}
@@ -127,6 +140,9 @@ class DiskShelf:
     def keep(self, ids: Collection[str]) -> None:
         """See `Shelf`."""
         self._files.hold(self._owner, ids)
+
+    def mark(self) -> None:
+        """See `Shelf`: a file that goes is deleted."""
 
     def needs(self, budget: int) -> dict[str, int]:
         """See `Shelf`. Every kept checkpoint may name others than the memory holds."""

@@ -136,7 +136,7 @@ class RunFolder:
             self._write_results(data["results"])  # first: it says whose folder this is, whenever a kill comes
         shown = redacted(config, self.redact)
         write_text(self.path / CONFIG, yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
-        write_json(self.path / ENVIRONMENT, environment())
+        write_json(self.path / ENVIRONMENT, environment((config.get("trainer") or {}).get("amp")))
         self.train.start(done)
         run, went_on = data["run"], f", going on after experience {done}" if done else ""
         self._say(

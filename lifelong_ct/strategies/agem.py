@@ -105,7 +105,8 @@ def loss_gradient(strategy: Any, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     """
     named = {name: p for name, p in strategy.model.named_parameters() if p.requires_grad}
     total: dict[str, Tensor] = {}
-    pieces = zip(x.split(strategy.train_mb_size), y.split(strategy.train_mb_size), strict=True)
+    size = min(strategy.train_mb_size, strategy.at_once or strategy.train_mb_size)
+    pieces = zip(x.split(size), y.split(size), strict=True)
     for some_x, some_y in pieces:
         with torch.autocast(strategy.device.type, dtype=strategy.amp, enabled=strategy.amp is not None):
             logits = strategy.model(some_x.to(strategy.device))

@@ -85,8 +85,7 @@ class DER(Replay):
         # As they are stored. Augmented anew, a patch could be mirrored away from its logits.
         union = stacked([{name: parts[name] for name in ("x", "y")} for parts in past])
         x, y = union["x"].to(strategy.device), union["y"].to(strategy.device)
-        with torch.autocast(strategy.device.type, dtype=strategy.amp, enabled=strategy.amp is not None):
-            logits = strategy.model(x)
+        logits = strategy.forward_with(strategy.model, x)
         kept = [parts["logits"].to(strategy.device) for parts in past]
         found = self.alpha * torch.stack([apart(*pair, self.stride) for pair in zip(logits, kept)]).mean()
         return found + self.beta * strategy._criterion(logits, y) if self.beta else found

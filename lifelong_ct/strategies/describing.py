@@ -6,6 +6,7 @@ Letters of shapes: B patch, C channel of the head, F feature, V voxel.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import lru_cache
 from typing import Any
@@ -18,7 +19,7 @@ from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.seeding import generator
 from lifelong_ct.data.labels import IGNORE, LabelSpace
 from lifelong_ct.memory.selection import Description, needs_of
-from lifelong_ct.strategies.taps import GRIDDED, watched
+from lifelong_ct.strategies.taps import GRIDDED, joined, watched
 
 LENGTH = 64
 """Most numbers of a vector; longer ones are projected to as many at random, which keeps angles to about 1/8."""
@@ -54,16 +55,18 @@ class Describer:
     def __init__(self, policy: Any, space: LabelSpace) -> None:
         self.needs, self.space = needs_of(policy), space
         self._hooks = ExitStack()
-        self._deepest: Tensor | None = None
-        self._features: Tensor | None = None
+        self._deepest: list[Tensor] = []  # of each pass
+        self._features: list[Tensor] = []
         self._sum: np.ndarray | float = 0.0
         self._summed: tuple[int | None, int] = (None, 0)
+        self._voxels: float = math.inf
 
     def watch(self, model: nn.Module) -> None:
         """Until the next call the forward pass of the model is looked at."""
         self._hooks.close()
-        self._deepest = self._features = None
+        self._deepest, self._features = [], []
         if self.needs & {"embedding", "mean"}:
+            self._hooks.callback(model.register_forward_pre_hook(self._begin).remove)
             kinds = (*GRIDDED, *_ACTIVATIONS)
             layers = ((0, m) for n, m in model.named_modules() if isinstance(m, kinds) and n != "head")
             self._hooks.enter_context(watched(layers, self._see))
@@ -85,8 +88,9 @@ class Describer:
         vectors: dict[str, np.ndarray] = {}
         if "uncertainty" in self.needs:
             scores["uncertainty"] = uncertainty(logits, labels).tolist()
-        if self._deepest is not None:
-            vectors["embedding"] = _short(self._deepest[: len(y)].detach().float().flatten(2).mean(2))
+        if self._deepest:
+            deepest = joined(self._deepest)[: len(y)]
+            vectors["embedding"] = _short(deepest.detach().float().flatten(2).mean(2))
             if "mean" in self.needs:
                 vectors["mean"] = self._means(
                     vectors["embedding"], strategy.clock.train_exp_counter if strategy.boundaries else _RUN
@@ -94,9 +98,10 @@ class Describer:
         if self.needs & {"loss", "gradient"}:
             loss, slope = _loss(strategy._criterion, logits, labels, "gradient" in self.needs)
             scores["loss"] = loss.tolist()
-            if slope is not None and self._features is not None:
-                vectors["gradient"] = head_gradient(slope, self._features[: len(y)].detach().float())
-        self._deepest = self._features = None
+            if slope is not None and self._features:
+                features = joined(self._features)[: len(y)]
+                vectors["gradient"] = head_gradient(slope, features.detach().float())
+        self._deepest, self._features = [], []
         organs = self.organs(y)
         return [
             Description(
@@ -105,14 +110,19 @@ class Describer:
             for i in range(len(y))
         ]
 
+    def _begin(self, module: nn.Module, args: Any) -> None:
+        self._voxels = math.inf
+
     def _see(self, _: int, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 5:
-            deepest = self._deepest
-            if deepest is None or output[0, 0].numel() <= deepest[0, 0].numel():
-                self._deepest = output
+        if not (isinstance(output, Tensor) and output.ndim == 5 and output[0, 0].numel() <= self._voxels):
+            return
+        if math.isfinite(self._voxels):
+            self._deepest.pop()  # of this pass too
+        self._deepest.append(output)
+        self._voxels = output[0, 0].numel()
 
     def _see_features(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self._features = args[0]
+        self._features.append(args[0])
 
     def _means(self, embeddings: np.ndarray, experience: int) -> np.ndarray:
         """After each patch; where boundaries are told it begins anew with an experience, so that no checkpoint has to
@@ -124,6 +134,16 @@ class Describer:
         sums = self._sum + units.cumsum(0, dtype=np.float64)
         self._sum, self._summed = sums[-1], (experience, count + len(units))
         return (sums / np.arange(count + 1, count + 1 + len(units))[:, None]).astype(np.float32)
+
+    def mark(self) -> Callable[[], None]:
+        """See `Undoable`."""
+        before = self._sum, self._summed
+
+        def undo() -> None:
+            self._hooks.close()
+            self._sum, self._summed = before
+
+        return undo
 
     def state_dict(self) -> dict[str, Any]:
         """The sum behind a mean of the whole run; nothing else lasts."""

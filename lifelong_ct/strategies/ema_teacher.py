@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.models.segmentation import GrowingHead
 from lifelong_ct.strategies.arguments import check_numbers
 from lifelong_ct.strategies.teacher import TeacherPlugin, mean_inside
 
@@ -43,7 +44,8 @@ class EMATeacher(TeacherPlugin):
             self.teach(strategy.model)
         elif strategy.model.head.width > self.teacher.head.width:
             self._admit(strategy.model)
-            append_rows(self.teacher.head, strategy.model.head)
+            for own, grown in zip(heads(self.teacher), heads(strategy.model), strict=True):
+                append_rows(own, grown)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """The teacher goes on."""
@@ -81,6 +83,11 @@ def average(teacher: nn.Module, model: nn.Module, decay: float) -> None:
             value.lerp_(now[name].to(value), 1 - decay)
         else:
             value.copy_(now[name])
+
+
+def heads(model: nn.Module) -> list[GrowingHead]:
+    """Those that grow, in order."""
+    return [module for module in model.modules() if isinstance(module, GrowingHead)]
 
 
 @torch.no_grad()

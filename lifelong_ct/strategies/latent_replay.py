@@ -61,6 +61,7 @@ class LatentReplay(StrategyPlugin):
     """
 
     adds_samples = True
+    needs_whole_batch = True
 
     def __init__(
         self,

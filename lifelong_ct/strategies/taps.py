@@ -28,27 +28,33 @@ class Taps:
     def __init__(self, names: Sequence[str]) -> None:
         self.names = list(names)
         self._handles: list[Any] = []
-        self._caught: dict[str, Tensor] = {}
+        self._passes: list[dict[str, Tensor]] = []
 
     def open(self, model: nn.Module) -> None:
         """Hooks the modules; `close` takes the hooks away, so that copies of the model have none."""
         self.close()
         modules = dict(model.named_modules())
-        self._handles = [modules[name].register_forward_hook(self._catch(name)) for name in self.names]
+        self._handles = [model.register_forward_pre_hook(lambda module, args: self._passes.append({}))]
+        self._handles += [modules[name].register_forward_hook(self._catch(name)) for name in self.names]
 
     def close(self) -> list[Tensor]:
-        """Unhooks. The activations `[B,F,d,h,w]` of the last forward pass, in the order of `names`; where an activation
-        function works in place, after it."""
+        """Unhooks. The activations `[B,F,d,h,w]` of the micro-batch, which may have come in several forward passes, in the
+        order of `names`; where an activation function works in place, after it."""
         for handle in self._handles:
             handle.remove()
-        caught, self._handles, self._caught = self._caught, [], {}
-        return [caught[name] for name in self.names if name in caught]
+        passes, self._handles, self._passes = self._passes, [], []
+        return [joined([p[name] for p in passes]) for name in self.names if passes and name in passes[0]]
 
     def _catch(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            self._caught[name] = output
+            self._passes[-1][name] = output
 
         return hook
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Samples of several passes; of one as they are."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def stage_ends(model: nn.Module, shape: Sequence[int]) -> list[str]:

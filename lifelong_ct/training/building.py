@@ -10,6 +10,7 @@ import torch
 
 from lifelong_ct.avalanche_bridge.plugin import Arrival, StrategyContext, StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import StockPlugin
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.core.types import Case
@@ -20,15 +21,18 @@ from lifelong_ct.data.sampling import make_schedule
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.memory.files import FOLDER, ExemplarFiles
+from lifelong_ct.models.deep_supervision import DeeplySupervisedModel
 from lifelong_ct.models.nnunet import NnunetModel
 from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import planner
 from lifelong_ct.training.experience_patches import ExperiencePatches
 from lifelong_ct.training.feed import BUFFERS, PINNED, feed_for, pinned_bytes
-from lifelong_ct.training.learner import AMP_TYPES, Learner, StepReport
+from lifelong_ct.training.learner import Learner, StepReport
 from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.precision import AMP_TYPES
 from lifelong_ct.training.rounds import Round
 from lifelong_ct.training.scoring import Scorer, mirroring_of
+from lifelong_ct.training.stepping import compile_network, fusing
 from lifelong_ct.training.volumes import Progress, Volumes
 
 
@@ -111,14 +115,23 @@ class Builder:
         self._bind_augmentation(None)
         model = self.model()
         for plugin in self.plugins:
-            model = plugin.shape(model)
+            shaped = plugin.shape(model)
+            if isinstance(model, DeeplySupervisedModel) and shaped is not model:
+                raise LifelongCTError(
+                    f"{type(plugin).__name__} takes the network apart, whose coarser levels would then teach nobody",
+                    "model",
+                    "use a model without levels, such as model=dynunet",
+                )
+            model = shaped
         if isinstance(model, NnunetModel):  # what its weights know is known before the first hospital
             self.space.see(organ for organ in model.organs if organ in self.space.organs)
             model.know(self.space.channels)
+        if trainer.compile:
+            compile_network(model)
         return Learner(
             model=model,
             criterion=self.options.new_loss(self.space),
-            optimizer=trainer.optimizer,
+            optimizer=fusing(trainer.optimizer, trainer.fused, self.device),
             width=lambda: self.space.width,
             plugins=self.plugins,
             device=str(self.device),

@@ -47,7 +47,8 @@ class Patches:
 
 
 def spent(learner: Learner, plugins: Sequence[StrategyPlugin], before: Patches) -> dict[str, Any]:
-    """Of an experience that has ended: `held` bytes by kind, `parameters` of the model, `patches` and `seen_again`.
+    """Of an experience that has ended: `held` bytes by kind, `parameters` of the model, `patches` and `seen_again`,
+    `samples_at_once` (null where whole micro-batches went through the network to its end).
 
     Args:
         learner, plugins: of the run.
@@ -57,6 +58,7 @@ def spent(learner: Learner, plugins: Sequence[StrategyPlugin], before: Patches) 
         "held": held_bytes(plugins),
         "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
         **Patches.of(learner, plugins).costs(before),
+        "samples_at_once": learner.at_once,
     }
 
 

@@ -6,7 +6,6 @@ import math
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,32 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lifelong_ct.avalanche_bridge import EvaluationPlugin, SupervisedPlugin, SupervisedTemplate
+from lifelong_ct.avalanche_bridge import EvaluationPlugin, SupervisedPlugin
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.protocols import Batch, PatchSource
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.models.restoring import fitted, structure
-from lifelong_ct.models.routing import tiles
+from lifelong_ct.training import stepping
+from lifelong_ct.training.aside import Aside
 from lifelong_ct.training.augment import Augmentation
+from lifelong_ct.training.boundaries import Boundaries
 from lifelong_ct.training.feed import Feed, as_they_are
-
-_ASIDE = 1 << 40
-"""First step number of patches that no training step draws."""
-
-AMP_TYPES = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def amp_type(name: str | None, device: torch.device | str) -> torch.dtype | None:
-    """`trainer.amp` as autocast takes it.
-
-    Raises:
-        LifelongCTError: unknown, or nothing for the device.
-    """
-    if name not in AMP_TYPES:
-        raise LifelongCTError(f"{name!r} is not a precision", "trainer.amp", "use null, bf16 or fp16")
-    if name == "fp16" and not str(device).startswith("cuda"):
-        raise LifelongCTError("fp16 needs a GPU", "trainer.amp", "use bf16 on the CPU")
-    return AMP_TYPES[name]
+from lifelong_ct.training.fitting import Fitting
+from lifelong_ct.training.out_of_memory import in_parts, loss_in_parts
+from lifelong_ct.training.precision import amp_type
+from lifelong_ct.training.supervision import supervised, taken
 
 
 @dataclass
@@ -51,7 +38,7 @@ class StepReport:
     lr: float
 
 
-class Learner(SupervisedTemplate):
+class Learner(Boundaries, Aside, Fitting):
     """One optimizer step is one Avalanche iteration, whatever the number of micro-batches.
 
     `before_training_iteration` fires before anything is accumulated; `before_backward` once per
@@ -82,6 +69,7 @@ class Learner(SupervisedTemplate):
     Attributes:
         between_steps: called after an optimizer step, once all hooks around it have fired, with its number within the
             experience; it must leave the generators and the model as they are.
+        at_once, on_note: see `Fitting`.
         drawn, again: patches that training has read from hospitals so far; how many of them were of cases in `earlier`.
         earlier: digests of cases that a past experience has shown already.
         source: where patches come from; a plugin may put another in its place before an experience is trained.
@@ -94,6 +82,7 @@ class Learner(SupervisedTemplate):
     """
 
     plugins: list[Any]
+    mb_output: Any
 
     def __init__(
         self,
@@ -132,6 +121,11 @@ class Learner(SupervisedTemplate):
         self.accumulate, self.amp, self.clip, self.schedule = accumulate, kind, clip, schedule
         self.reset_optimizer, self.augment, self.seed, self.on_step = reset_optimizer, augment, seed, on_step
         self.boundaries, self.feed = boundaries, feed
+        self._own = list(plugins)
+        self._coarse: list[Tensor] = []
+        self._samples = 0
+        self.at_once: int | None = None
+        self.on_note: Callable[[str], None] = lambda text: None
         self._deaf = [] if boundaries else list(plugins)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == "fp16")
         self.source: PatchSource | None = None
@@ -183,40 +177,6 @@ class Learner(SupervisedTemplate):
         """The source takes the place of Avalanche's loader."""
         self.dataloader = []
 
-    def _before_training(self, **kwargs: Any) -> None:
-        with self._within():
-            super()._before_training(**kwargs)
-
-    def _before_training_exp(self, **kwargs: Any) -> None:
-        with self._within():
-            super()._before_training_exp(**kwargs)
-
-    def _before_training_epoch(self, **kwargs: Any) -> None:
-        with self._within():
-            super()._before_training_epoch(**kwargs)
-
-    def _after_training_epoch(self, **kwargs: Any) -> None:
-        with self._within():
-            super()._after_training_epoch(**kwargs)
-
-    def _after_training_exp(self, **kwargs: Any) -> None:
-        with self._within():
-            super()._after_training_exp(**kwargs)
-
-    def _after_training(self, **kwargs: Any) -> None:
-        with self._within():
-            super()._after_training(**kwargs)
-
-    @contextmanager
-    def _within(self) -> Iterator[None]:
-        """At a boundary: nobody hears of it who should not. Avalanche's clock always does."""
-        everybody = self.plugins
-        self.plugins = [p for p in everybody if not any(p is deaf for deaf in self._deaf)]
-        try:
-            yield
-        finally:
-            self.plugins = everybody
-
     def training_epoch(self, **kwargs: Any) -> None:
         """All optimizer steps of one experience."""
         assert self.source is not None
@@ -232,15 +192,25 @@ class Learner(SupervisedTemplate):
             getattr(batches, "close", lambda: None)()  # ends what reads ahead
 
     def _optimizer_step(self, batches: Iterator[Batch], **kwargs: Any) -> None:
-        self._take(next(batches), 0)
-        self._before_training_iteration(**kwargs)
-        self.model.train()
-        self.optimizer.zero_grad()
-        losses, cases = [self._accumulate(**kwargs)], [self.mb_cases]
-        for i in range(1, self.accumulate):
-            self._take(next(batches), i)
-            losses.append(self._accumulate(**kwargs))
-            cases.append(self.mb_cases)
+        taken = [next(batches)]
+        counted = self.drawn, self.again
+        self._take(taken[0], 0)
+        self._fitting(lambda: self._before_training_iteration(**kwargs))
+
+        def gradient() -> tuple[list[Tensor], list[Sequence[str]]]:
+            self.model.train()
+            self.optimizer.zero_grad()
+            self.drawn, self.again = counted
+            losses, cases = [], []
+            for i in range(self.accumulate):
+                if i == len(taken):
+                    taken.append(next(batches))
+                self._take(taken[i], i)
+                losses.append(self._accumulate(**kwargs))
+                cases.append(self.mb_cases)
+            return losses, cases
+
+        losses, cases = self._fitting(gradient)
         loss = self._finite_mean(losses, cases)
         self.scaler.unscale_(self.optimizer)
         self._after_backward(**kwargs)
@@ -266,15 +236,29 @@ class Learner(SupervisedTemplate):
             )
 
     def _accumulate(self, **kwargs: Any) -> Tensor:
-        self.loss = self._make_empty_loss()
+        self.loss, self.mb_output = self._make_empty_loss(), None  # the last ones make room for these
         self._before_forward(**kwargs)
+        self._samples = len(self.mb_x)
         self._augment()
+        if self.at_once is not None and not self._own:
+            return self._part_by_part(self.at_once)
         self.mb_output = self.forward()
         self._after_forward(**kwargs)
         self.loss = self.loss + self.criterion()
         self._before_backward(**kwargs)
         self.scaler.scale(self.loss.sum() / self.accumulate).backward(retain_graph=self.retain_graph)
         return self.loss.detach().sum()
+
+    def _part_by_part(self, most: int) -> Tensor:
+        """Nobody looks at the micro-batch as a whole: each part has its own backward pass, and nothing is computed twice."""
+        whole = torch.zeros((), device=self.device)
+        for x, y in zip(self.mb_x.split(most), self.mb_y.split(most), strict=True):
+            self.mbatch = [x, y]
+            self.mb_output = self.forward()
+            loss = self.criterion() * (len(x) / self._samples)
+            self.scaler.scale(loss / self.accumulate).backward()
+            whole += loss.detach()
+        return whole
 
     def _take(self, batch: Batch, micro_step: int) -> None:
         self.micro_step, self.mb_cases = micro_step, batch.cases
@@ -283,6 +267,7 @@ class Learner(SupervisedTemplate):
         self.drawn += self.mb_new
         self.again += 0 if batch.replayed else sum(case in self.earlier for case in batch.cases)
         self.mbatch = [batch.x, batch.y]
+        self._samples = len(batch.x)
         self._unpack_minibatch()
 
     def _augment(self) -> None:
@@ -309,39 +294,22 @@ class Learner(SupervisedTemplate):
 
     def forward(self) -> Tensor:
         """Logits of the micro-batch."""
-        return self.forward_with(self.model)
+        taken(self.model)  # what other passes left
+        logits = self.forward_with(self.model)
+        self._coarse = taken(self.model)
+        return logits
 
-    def forward_with(self, model: nn.Module) -> Tensor:
-        """Logits of the micro-batch by another model, in the precision of the run."""
+    def forward_with(self, model: nn.Module, x: Tensor | None = None) -> Tensor:
+        """Logits of the micro-batch, or of other samples `x` `[n,C,D,H,W]` on the device, by a model, in the precision of
+        the run and at most `at_once` of them at a time."""
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
-            return model(self.mb_x)
+            return in_parts(model, self.mb_x if x is None else x, self.at_once)
 
-    def held_out_patches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`count` single patches of the present experience that no training step draws.
-
-        Raises:
-            DataError: after one pass (`data.schedule=one_pass`), whose cases are closed: there are none.
-        """
-        for batch in self.held_out_batches(count):
-            yield batch.x[:1].to(self.device), batch.y[:1].to(self.device)
-
-    def held_out_batches(self, count: int) -> Iterator[Batch]:
-        """The batches whose first patches those are, with where they come from."""
-        assert self.source is not None
-        for i in range(count):
-            yield self.source.batch(_ASIDE + i)
-
-    def whole_cases(self, most: int) -> Iterator[Tensor]:
-        """Tiles int16 `[1,C,d,h,w]` that cover up to `most` training cases of the present experience; patches, where the
-        source has no volumes."""
-        volumes = getattr(self.source, "volumes", None)
-        if volumes is None:
-            yield from (x for x, _ in self.held_out_patches(most))
-            return
-        for volume in volumes[:: max(1, len(volumes) // most)][:most]:
-            for box in tiles(volume.shape):
-                start, size = zip(*((s.start, s.stop - s.start) for s in box), strict=True)
-                yield torch.from_numpy(volume.read(start, size)[0])[None].to(self.device)
+    def criterion(self) -> Tensor:
+        """Loss of the micro-batch, undivided."""
+        loss = loss_in_parts(self._criterion, self.mb_output, self.mb_y, self.at_once)
+        coarse, self._coarse = self._coarse, []
+        return supervised(self._criterion, loss, coarse, self.mb_y) if coarse else loss
 
     def _set_lr(self, step: int) -> None:
         factor = (1 - step / self.steps) ** 0.9 if self.schedule == "poly" else 1.0
@@ -357,6 +325,7 @@ class Learner(SupervisedTemplate):
             "scaler": self.scaler.state_dict(),
             "clock": dict(vars(self.clock)),
             "optimized": self._optimized_names(),
+            "at_once": self.at_once,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -367,9 +336,10 @@ class Learner(SupervisedTemplate):
         named = dict(self.model.named_parameters())
         optimized = {name: named[name] for name in state["optimized"]}
         self.optimizer = self._make_optimizer(list((optimized or named).values()))
-        self.optimizer.load_state_dict(state["optimizer"])
+        stepping.load(self.optimizer, state["optimizer"])
         self.optimized_param_id = optimized or None
         self.scaler.load_state_dict(state["scaler"])
+        self.at_once = state.get("at_once")
         for name, value in state["clock"].items():
             setattr(self.clock, name, value)
 

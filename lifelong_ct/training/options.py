@@ -104,6 +104,8 @@ class TrainerOptions:
     augment: Augmentation | None = None
     device: str = "auto"
     channels_last: bool | str = "auto"
+    fused: bool | str = "auto"
+    compile: bool = False
     stop_after: int | None = None
     keep_checkpoints: int = 2
 
@@ -115,8 +117,10 @@ class TrainerOptions:
         if self.clip is not None and not (_number(self.clip, 0) and self.clip > 0):
             raise LifelongCTError(f"clip={self.clip}", "trainer.clip", "write a norm above 0, or null")
         _yes_or_no(self.reset_optimizer, "reset_optimizer", "trainer")
-        if self.channels_last != "auto":
-            _yes_or_no(self.channels_last, "channels_last", "trainer", "use true, false or auto")
+        for key in ("channels_last", "fused"):
+            if getattr(self, key) != "auto":
+                _yes_or_no(getattr(self, key), key, "trainer", "use true, false or auto")
+        _yes_or_no(self.compile, "compile", "trainer")
         if self.augment is not None and not callable(self.augment):
             raise LifelongCTError(f"augment={self.augment}", "trainer.augment", "give a _target_, or null")
         self._try_optimizer()

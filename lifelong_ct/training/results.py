@@ -31,7 +31,7 @@ class Results:
         self.experiences: list[dict[str, Any]] = []
         self.seconds = {"reading": 0.0, "training": 0.0, "evaluation": 0.0}
         self.cpu_seconds = dict(self.seconds)
-        self.anonymous_peak = 0
+        self.anonymous_peak = self.device_peak = 0
         self.router: list[dict[str, Any]] = []
         self._peaks: dict[str, dict[str, int | None]] = {}
 
@@ -126,14 +126,20 @@ class Results:
         }
 
     def memory(self) -> dict[str, dict[str, int | None]]:
-        """Kind → limit, peak (reserved), used (stored), in bytes, over all sessions of the run; for ram also
-        `measured`, the process's peak of anonymous memory with interpreter and libraries."""
+        """Kind → limit, peak (reserved), used (stored), in bytes, over all sessions of the run. `measured`: for ram the
+        process's peak of anonymous memory with interpreter and libraries; for gpu, on CUDA, the most that PyTorch held."""
         now = self.ledger.report()
         for kind, old in self._peaks.items():
             for key in ("peak", "used"):
                 now[kind][key] = max(now[kind][key] or 0, old[key] or 0)
         now["ram"]["measured"] = self.anonymous_peak
+        if self.device_peak:
+            now["gpu"]["measured"] = self.device_peak
         return now
+
+    def measured(self, peak: Mapping[str, int]) -> None:
+        """What a GPU held at most, see `DevicePeaks.most`."""
+        self.device_peak = max(self.device_peak, peak.get("reserved", 0))
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -144,6 +150,7 @@ class Results:
             "cpu_seconds": self.cpu_seconds,
             "memory": self.memory(),
             "anonymous_peak": self.anonymous_peak,
+            "device_peak": self.device_peak,
             "router": self.router,
         }
 
@@ -155,6 +162,7 @@ class Results:
         self.cpu_seconds = dict(state.get("cpu_seconds", self.cpu_seconds))
         self._peaks = {kind: dict(row) for kind, row in state["memory"].items()}
         self.anonymous_peak = state["anonymous_peak"]
+        self.device_peak = state.get("device_peak", 0)
         self.router = list(state.get("router", []))
 
 

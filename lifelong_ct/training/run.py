@@ -20,10 +20,12 @@ from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import planner
 from lifelong_ct.training.building import Builder
 from lifelong_ct.training.costs import Patches, shown_before, spent
+from lifelong_ct.training.device_peaks import DevicePeaks
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.generations import Generations
 from lifelong_ct.training.learner import StepReport
 from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.out_of_memory import told
 from lifelong_ct.training.panel import Panel
 from lifelong_ct.training.results import Results
 from lifelong_ct.training.rounds import Round, check_open, one_pass_steps, rounds
@@ -31,6 +33,12 @@ from lifelong_ct.training.scoring import told_routing
 from lifelong_ct.training.spacing import run_spacing
 from lifelong_ct.training.telling import Teller
 from lifelong_ct.training.within import Within
+
+_SMALLER = (
+    "outside of a step nothing can be split: use trainer.batch_size=1 with a larger trainer.accumulate, a smaller "
+    "stream.patch or model, or a larger memory.gpu; lifelong-ct plan says what fits"
+)
+_NARROWER = "windows go through the network one by one: use a smaller evaluation.roi, or a larger memory.gpu"
 
 
 class Run:
@@ -54,7 +62,7 @@ class Run:
         self.device = place(options.trainer.device, self.ledger.limits["gpu"])
         self.plugins: list[StrategyPlugin] = [adopt(plugin) for plugin in options.new_plugins()]
         self.builder = Builder(options, self.ledger, self.device, self.plugins, self.rounds)
-        self.teller = Teller(options, reporter, self.results)
+        self.teller = Teller(options, reporter, self.results, DevicePeaks.of(self.device))
         keep = options.trainer.keep_checkpoints
         checkpoints, files = options.folder / "checkpoints", self.builder.exemplar_files
         self._generations = Generations(checkpoints, keep, self.ledger, self.teller.note, files)
@@ -124,11 +132,13 @@ class Run:
     def _train(self, row: Round, experience: Any) -> Round:
         """Learns a round; it comes back with the steps that were made."""
         if self.options.requires.reinitialise and row is not self.rounds[0]:
-            past, self.learner = self.learner.clock, self.builder.learner(self._on_step)
-            self.learner.clock.__dict__.update(vars(past))  # the model is new, the stream goes on
+            past, self.learner = self.learner, self.builder.learner(self._on_step)
+            self.learner.clock.__dict__.update(vars(past.clock))  # the model is new, the stream goes on
+            self.learner.at_once = past.at_once
         give_back()
-        self.learner.between_steps = self._between_steps
+        self.learner.between_steps, self.learner.on_note = self._between_steps, self.teller.note
         self.teller.peak, self._reached = 0, row.after
+        self.teller.peaks.restart()
         with self.teller.timed("reading"):
             volumes = self._opened(row)
         self._pass_on()
@@ -141,7 +151,7 @@ class Run:
         self.volumes.open_tests(self.within.hospitals(row.after))
         self.teller.experience(row, len(volumes))
         self._counted = Patches.of(self.learner, self.plugins)
-        with self.teller.timed("training"):
+        with self.teller.timed("training"), told("training", _SMALLER):
             source = self.builder.source(row, volumes, self.volumes.cases)
             self.learner.learn(experience, source, row.steps)
         self._learnt = row.after
@@ -163,7 +173,8 @@ class Run:
             last = after == self.rounds[-1].after
             hospitals = self.panel.after(after, last, self.results.matrix)
             self.scorer.watch = self.teller.scored if last else None
-            rows = self.scorer.score(self.learner.model, after, hospitals)
+            with told("evaluating", _NARROWER):
+                rows = self.scorer.score(self.learner.model, after, hospitals)
         self._pass_on()
         self.results.matrix.append(rows)
         self.results.routed(after, self.scorer.routing)
@@ -178,6 +189,7 @@ class Run:
                 "hospital": row.name,
                 "steps": row.steps,
                 "anonymous_peak": self.teller.peak,
+                **({"device_peaks": self.teller.peaks.found} if self.teller.peaks.found else {}),
                 **spent(self.learner, self.plugins, self._counted),
             }
         )
@@ -187,7 +199,7 @@ class Run:
 
     def _between_steps(self, step: int) -> None:
         if self.within.due(step, self.learner.steps):
-            with self.teller.timed("evaluation"):
+            with self.teller.timed("evaluation"), told("evaluating", _NARROWER):
                 rows = self.within.score(self.learner, self._reached, step)
             self.results.matrix.append(rows)
 

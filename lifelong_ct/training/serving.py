@@ -14,8 +14,8 @@ from lifelong_ct.core.errors import CheckpointError
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.models.restoring import fitted
 from lifelong_ct.training import checkpoint
-from lifelong_ct.training.learner import amp_type
 from lifelong_ct.training.options import EvaluationOptions
+from lifelong_ct.training.precision import amp_type
 
 WINDOWS = ("roi", "overlap", "precision", "mirror")
 AMP = "trainer.amp"

@@ -16,6 +16,7 @@ from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.host_memory import anonymous_rss
 from lifelong_ct.core.protocols import Reporter
 from lifelong_ct.streams.hospital import Hospital
+from lifelong_ct.training.device_peaks import DevicePeaks
 from lifelong_ct.training.learner import StepReport
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.results import Results
@@ -30,13 +31,18 @@ class Teller:
         options: of the run.
         reporter: receives the events.
         results: what was found so far.
+        peaks: asked for the GPU's memory; without, nothing is measured there.
 
     Attributes:
         peak: anonymous memory since the last experience began, at most.
+        peaks: of the GPU, per kind of work.
     """
 
-    def __init__(self, options: RunOptions, reporter: Reporter, results: Results) -> None:
+    def __init__(
+        self, options: RunOptions, reporter: Reporter, results: Results, peaks: DevicePeaks | None = None
+    ) -> None:
         self.options, self.reporter, self.results = options, reporter, results
+        self.peaks = peaks or DevicePeaks(None)
         self.peak, self._began = 0, 0.0
         self._inner = [(0.0, 0.0)]
         self._row: Round | None = None
@@ -142,8 +148,10 @@ class Teller:
         start = time.monotonic(), time.process_time()
         self._inner.append((0.0, 0.0))
         try:
-            yield
+            with self.peaks.during(what):
+                yield
         finally:
+            self.results.measured(self.peaks.most)
             took = time.monotonic() - start[0], time.process_time() - start[1]
             within, around = self._inner.pop(), self._inner.pop()
             self._inner.append((around[0] + took[0], around[1] + took[1]))

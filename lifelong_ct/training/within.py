@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import numpy as np
-import torch
 
 from lifelong_ct.core.types import EvaluationRow
 from lifelong_ct.streams.hospital import Hospital
 from lifelong_ct.training.learner import Learner
 from lifelong_ct.training.panel import Panel
 from lifelong_ct.training.scoring import Scorer
+from lifelong_ct.training.undoing import generators
 
 
 class Within:
@@ -48,13 +45,9 @@ class Within:
 @contextmanager
 def untouched() -> Iterator[None]:
     """Whatever is drawn meanwhile, the global generators go on as if nothing had been."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - stock plugins
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    undos = generators()
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        torch.set_rng_state(cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
+        for undo in undos:
+            undo()

@@ -78,6 +78,7 @@ def learner(model: nn.Module, **changes: Any) -> Any:
     return SimpleNamespace(
         model=model,
         train_mb_size=2,
+        at_once=None,
         amp=None,
         device=torch.device("cpu"),
         scaler=torch.amp.GradScaler("cpu", enabled=False),

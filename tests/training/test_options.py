@@ -51,6 +51,8 @@ def test_the_last_experience_is_always_scored(schedule, due):
         *((partial(trainer, clip=value), "trainer.clip") for value in (0, -1.0, "x", float("nan"))),
         (partial(trainer, reset_optimizer="maybe"), "trainer.reset_optimizer"),
         (partial(trainer, channels_last="maybe"), "trainer.channels_last"),
+        (partial(trainer, fused="maybe"), "trainer.fused"),
+        (partial(trainer, compile="auto"), "trainer.compile"),
         (partial(trainer, augment="noise"), "trainer.augment"),
         *((partial(TrainerOptions, made, 1), "trainer.optimizer") for made in (
             None, partial(torch.optim.SGD, lr=-1.0), partial(torch.optim.SGD, lr="x"), torch.nn.ParameterList)),
