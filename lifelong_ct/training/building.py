@@ -43,6 +43,9 @@ class Builder:
         exemplar_files: of the run folder.
     """
 
+    learner_type: type[Learner] = Learner
+    context_type: type[StrategyContext] = StrategyContext
+
     def __init__(
         self,
         options: RunOptions,
@@ -60,7 +63,7 @@ class Builder:
     def demands(self) -> list[planner.Demand]:
         """Who will hold how much, at least. Binds the plugins."""
         groups = [row.hospitals for row in self.rounds]
-        return planner.demands(self.options, groups, self._bound_plugins())
+        return planner.demands(self.options, groups, self.bound())
 
     def store(self, demands: Iterable[planner.Demand]) -> VolumeStore:
         """The volume store, once the plan is admitted.
@@ -91,11 +94,15 @@ class Builder:
         """A fresh network; the same one each time."""
         torch.manual_seed(derive_seed(self.options.seed, "model") % 2**32)
         model = self.options.new_model()
-        wanted = self.options.trainer.channels_last
-        stock = any(isinstance(plugin, StockPlugin) for plugin in self.plugins)  # they call .view(-1)
-        if wanted is True or (wanted == "auto" and self.device.type == "cpu" and not stock):
+        if self.channels_last():
             model = model.to(memory_format=torch.channels_last_3d)
         return model.to(self.device)
+
+    def channels_last(self) -> bool:
+        """Whether the weights lie that way."""
+        wanted = self.options.trainer.channels_last
+        stock = any(isinstance(plugin, StockPlugin) for plugin in self.plugins)  # they call .view(-1)
+        return wanted is True or (wanted == "auto" and self.device.type == "cpu" and not stock)
 
     def learner(self, on_step: Callable[[StepReport], None]) -> Learner:
         """A learner with a fresh network."""
@@ -103,7 +110,7 @@ class Builder:
         model = self.model()
         for plugin in self.plugins:
             model = plugin.shape(model)
-        return Learner(
+        return self.learner_type(
             model=model,
             criterion=self.options.new_loss(self.space),
             optimizer=trainer.optimizer,
@@ -196,9 +203,10 @@ class Builder:
     def _patient(self, case: Case) -> str:
         return self.options.identity.of_patient(case.hospital, case.patient)
 
-    def _bound_plugins(self) -> list[StrategyPlugin]:
+    def bound(self) -> list[StrategyPlugin]:
+        """The plugins, bound."""
         exemplars = self.ledger.limits["exemplars"]
-        context = StrategyContext(
+        context = self.context_type(
             seed=self.options.seed,
             ledger=self.ledger,
             label_space=self.space,
