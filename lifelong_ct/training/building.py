@@ -19,9 +19,11 @@ from lifelong_ct.data.sampling import make_schedule
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.memory.files import FOLDER, ExemplarFiles
+from lifelong_ct.models.checkpointing import checkpointed
 from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import planner
 from lifelong_ct.training.experience_patches import ExperiencePatches
+from lifelong_ct.training.host_state import hosted
 from lifelong_ct.training.learner import AMP_TYPES, Learner, StepReport
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.rounds import Round
@@ -94,6 +96,8 @@ class Builder:
         """A fresh network; the same one each time."""
         torch.manual_seed(derive_seed(self.options.seed, "model") % 2**32)
         model = self.options.new_model()
+        if self.options.trainer.checkpointing:
+            model = checkpointed(model)
         if self.channels_last():
             model = model.to(memory_format=torch.channels_last_3d)
         return model.to(self.device)
@@ -113,7 +117,7 @@ class Builder:
         return self.learner_type(
             model=model,
             criterion=self.options.new_loss(self.space),
-            optimizer=trainer.optimizer,
+            optimizer=hosted(trainer.optimizer) if trainer.optimizer_state == "host" else trainer.optimizer,
             width=lambda: self.space.width,
             plugins=self.plugins,
             device=str(self.device),

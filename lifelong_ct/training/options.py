@@ -104,6 +104,8 @@ class TrainerOptions:
     augment: Augment | None = None
     device: str = "auto"
     channels_last: bool | str = "auto"
+    checkpointing: bool = False
+    optimizer_state: str = "device"
     stop_after: int | None = None
     keep_checkpoints: int = 2
 
@@ -115,6 +117,11 @@ class TrainerOptions:
         if self.clip is not None and not (_number(self.clip, 0) and self.clip > 0):
             raise LifelongCTError(f"clip={self.clip}", "trainer.clip", "write a norm above 0, or null")
         _yes_or_no(self.reset_optimizer, "reset_optimizer", "trainer")
+        _yes_or_no(self.checkpointing, "checkpointing", "trainer")
+        if self.optimizer_state not in ("device", "host"):
+            raise LifelongCTError(
+                f"optimizer_state={self.optimizer_state!r}", "trainer.optimizer_state", "use device or host"
+            )
         if self.channels_last != "auto":
             _yes_or_no(self.channels_last, "channels_last", "trainer", "use true, false or auto")
         if self.augment is not None and not callable(self.augment):
@@ -185,6 +192,22 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True)
+class FitOptions:
+    """How a run is made to fit (`memory.gpu=fit`).
+
+    Attributes:
+        available: bytes to fit into; what the GPU of this machine has free where None.
+        smaller_patch: whether patches may become smaller, if nothing else helps.
+    """
+
+    available: int | None = None
+    smaller_patch: bool = False
+
+    def __post_init__(self) -> None:
+        _yes_or_no(self.smaller_patch, "smaller_patch", "memory")
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """One stream, one strategy, one seed.
 
@@ -210,6 +233,8 @@ class RunOptions:
         sampling: where patches are centred; organs with equal right where None.
         name: of the run, in reports; that of the folder where empty.
         exemplar_tier: where exemplars lie, ram or disk.
+        fit: what is changed so that the run fits its GPU; None where it shall not be.
+        fitted: what was changed, for the results.
     """
 
     strategy: str
@@ -234,6 +259,8 @@ class RunOptions:
     sampling: SamplingPolicy | None = None
     name: str = ""
     exemplar_tier: str = "ram"
+    fit: FitOptions | None = None
+    fitted: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.exemplar_tier not in TIERS:

@@ -48,6 +48,8 @@ class Rehearsing(Learner):
     storages: Storages
     methods: Sequence[StrategyPlugin]
     learnt = most = 0
+    elsewhere = False
+    """Whether the optimizer's state lies in the memory of another device."""
 
     def model_adaptation(self, model: Any = None) -> Any:
         """Grows the head; the model is where it shall be."""
@@ -88,7 +90,11 @@ class Rehearsing(Learner):
 
     def _after_update(self, **kwargs: Any) -> None:
         states = [value for state in self.optimizer.state.values() for value in state.values()]
-        self.storages.name("optimizer", (value for value in states if isinstance(value, Tensor)))
+        tensors = [value for value in states if isinstance(value, Tensor)]
+        self.storages.name("optimizer", tensors)
+        if self.elsewhere:
+            for value in tensors:
+                self.storages.leave_out(value)
         super()._after_update(**kwargs)
         self._say()
         self.most = max(self.most, held_bytes(self.methods).get("gpu", 0))
@@ -171,6 +177,7 @@ def _run(
     learner = builder.learner(lambda report: None)
     assert isinstance(learner, Rehearsing)
     learner.storages, learner.methods = storages, plugins
+    learner.elsewhere = on_cuda and options.trainer.optimizer_state == "host"
     _show(builder.space, rounds)
     stream = builder.stream
     patches = ImaginedPatches((options.trainer.batch_size, stream.channels, *stream.patch))
