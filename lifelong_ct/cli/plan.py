@@ -116,15 +116,14 @@ def _here(device: str) -> str:
 
 def seconds_per_step(options: RunOptions) -> float:
     """Forward and backward passes of one optimizer step on random patches, after one to warm up; without
-    the strategy's own work. Large patches are timed as smaller ones, and count by their voxels."""
+    the strategy's own work. One patch is timed, a large one as a smaller one, and they count by their voxels."""
     model = options.new_model()
     model.grow(1 + len(options.stream.label_space.organs))  # type: ignore[operator]
     patch = [min(n, CALIBRATION) for n in options.stream.patch]
     share = torch.Size(options.stream.patch).numel() / torch.Size(patch).numel()
-    x = torch.zeros((options.trainer.batch_size, options.stream.channels, *patch), dtype=torch.int16)
+    x = torch.zeros((1, options.stream.channels, *patch), dtype=torch.int16)
     for _ in range(2):
         start = time.perf_counter()
-        for _ in range(options.trainer.accumulate):
-            model(x).square().mean().backward()
+        model(x).square().mean().backward()
         elapsed = time.perf_counter() - start
-    return elapsed * share
+    return elapsed * share * options.trainer.batch_size * options.trainer.accumulate

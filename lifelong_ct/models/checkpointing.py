@@ -25,7 +25,11 @@ class Checkpointed(nn.Module):
         if not torch.is_grad_enabled():
             return inner(*args, **kwargs)
         return checkpoint(
-            inner, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), _counted_once(self)), **kwargs
+            inner,
+            *args,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _counted_once(self)),
+            **kwargs,
         )
 
 

@@ -31,7 +31,9 @@ def predict(options: RunOptions, rounds: Sequence[Round], on_cuda: bool = False)
     try:
         return rehearse(options, rounds, on_cuda)
     except NEEDS_DATA:
-        small, large = (rehearse(resized(options, (n,) * 3), rounds, on_cuda, real=True) for n in _edges(options))
+        small, large = (
+            rehearse(resized(options, (n,) * 3), rounds, on_cuda, real=True) for n in _edges(options)
+        )
         return carried(small, large, options)
 
 
@@ -53,7 +55,8 @@ def carried(small: Prediction, large: Prediction, options: RunOptions) -> Predic
     for one, two in zip(small.phases, large.phases, strict=True):
         names = {**one.kinds, **two.kinds}
         kinds = {
-            k: max(0, int(one.kinds.get(k, 0) + share * (two.kinds.get(k, 0) - one.kinds.get(k, 0)))) for k in names
+            k: max(0, int(one.kinds.get(k, 0) + share * (two.kinds.get(k, 0) - one.kinds.get(k, 0))))
+            for k in names
         }
         peaks.append(Peak(two.phase, sum(kinds.values()), kinds))
     edges = " and ".join(f"{n}³" for n in _edges(options))

@@ -54,7 +54,9 @@ class Way:
             checkpointing=trainer.checkpointing or self.checkpointing,
             optimizer_state="host" if self.host_state else trainer.optimizer_state,
         )
-        made = replace(options, trainer=changed, new_plugins=partial(_divided, options.new_plugins, self.split))
+        made = replace(
+            options, trainer=changed, new_plugins=partial(_divided, options.new_plugins, self.split)
+        )
         return made if self.patch is None else resized(made, self.patch)
 
     def overrides(self, options: RunOptions) -> list[str]:
@@ -159,7 +161,12 @@ def fitted(options: RunOptions, rounds: Sequence[Round], before: dict[str, Any] 
     available = options.fit.available or _free(options.trainer.device)
     least: list[int] = []
     found = fit(
-        options, rounds, available, options.fit.smaller_patch, on_cuda, lambda way, needed: least.append(needed)
+        options,
+        rounds,
+        available,
+        options.fit.smaller_patch,
+        on_cuda,
+        lambda way, needed: least.append(needed),
     )
     if found is None:
         raise LimitExceeded(

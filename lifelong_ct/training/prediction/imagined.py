@@ -36,8 +36,7 @@ class ImaginedPatches(Dataset[Any]):
         return 2 * self.shape[0]
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        batch = self._made(self.shape[1:])
-        return batch
+        return self._made(self.shape[1:])
 
     def batch(self, step: int) -> Batch:
         count = self.shape[0]
@@ -49,7 +48,9 @@ class ImaginedPatches(Dataset[Any]):
     @staticmethod
     def _made(shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         *more, _, d, h, w = shape
-        return torch.zeros(tuple(shape), dtype=torch.int16), torch.zeros((*more, 1, d, h, w), dtype=torch.uint8)
+        return torch.zeros(tuple(shape), dtype=torch.int16), torch.zeros(
+            (*more, 1, d, h, w), dtype=torch.uint8
+        )
 
 
 class ImaginedMemory(ExemplarMemory):
@@ -139,7 +140,7 @@ def staying() -> Iterator[None]:
     before = nn.Module.to
 
     def to(self: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
-        device, dtype, _, layout = torch._C._nn._parse_to(*args, **kwargs)
+        _, dtype, _, layout = torch._C._nn._parse_to(*args, **kwargs)
         return self if dtype is None and layout is None else before(self, *args, **kwargs)
 
     nn.Module.to = to  # type: ignore[method-assign,assignment]

@@ -26,7 +26,13 @@ from lifelong_ct.training.building import Builder
 from lifelong_ct.training.learner import Learner
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.planner import parameter_bytes
-from lifelong_ct.training.prediction.imagined import ImaginedContext, ImaginedPatches, Valueless, emptied, staying
+from lifelong_ct.training.prediction.imagined import (
+    ImaginedContext,
+    ImaginedPatches,
+    Valueless,
+    emptied,
+    staying,
+)
 from lifelong_ct.training.prediction.owners import held_by
 from lifelong_ct.training.prediction.peaks import Peak, Prediction
 from lifelong_ct.training.prediction.storages import TEMPORARIES, Storages
@@ -142,15 +148,22 @@ class _Measuring(_Rehearsal):
     context_type = StrategyContext
 
 
-def rehearse(options: RunOptions, rounds: Sequence[Round], on_cuda: bool = False, real: bool = False) -> Prediction:
-    """Runs the first experiences of a stream, two at most, for a few steps, as if every organ had been seen, and then
-    evaluates a window.
+def rehearse(
+    options: RunOptions,
+    rounds: Sequence[Round],
+    on_cuda: bool = False,
+    real: bool = False,
+    experiences: int = 2,
+) -> Prediction:
+    """Runs the first experiences of a stream for a few steps, as if every organ had been seen, and then evaluates a window.
+    With the second experience everything is there that a strategy keeps, except what it declares to grow.
 
     Args:
         options: of the run.
         rounds: of the run.
         on_cuda: whether a GPU is meant: then nothing is unfolded, and what depends on the device is as there.
         real: with data, so that what is measured meanwhile is what it takes.
+        experiences: how many, at most.
     """
     storages = Storages((lambda func, args: 0) if on_cuda else columns)
     with _generators_kept(), ExitStack() as stack:
@@ -160,13 +173,18 @@ def rehearse(options: RunOptions, rounds: Sequence[Round], on_cuda: bool = False
                 stack.enter_context(context)
         stack.enter_context(storages)
         kind = _Measuring if real else _Rehearsal
-        growth = _run(kind, _without_scaler(options), rounds, storages, on_cuda)
+        growth = _run(kind, _without_scaler(options), rounds, storages, on_cuda, experiences)
     peaks = [Peak(phase.name, phase.peak, storages.kinds(phase)) for phase in storages.phases]
     return Prediction(peaks, growth, "measured" if real else "rehearsed")
 
 
 def _run(
-    kind: type[_Rehearsal], options: RunOptions, rounds: Sequence[Round], storages: Storages, on_cuda: bool
+    kind: type[_Rehearsal],
+    options: RunOptions,
+    rounds: Sequence[Round],
+    storages: Storages,
+    on_cuda: bool,
+    count: int,
 ) -> int:
     """Bytes that the plugins declare beyond what they held."""
     plugins: list[StrategyPlugin] = [adopt(plugin) for plugin in options.new_plugins()]
@@ -182,7 +200,7 @@ def _run(
     stream = builder.stream
     patches = ImaginedPatches((options.trainer.batch_size, stream.channels, *stream.patch))
     experiences = stream.benchmark([patches] * len(rounds)).train_stream
-    for experience, _ in zip(experiences, rounds[:2]):
+    for experience, _ in zip(experiences, rounds[:count]):
         learner.learn(experience, patches, STEPS)
     _evaluate(learner, options, storages)
     weights = parameter_bytes(learner.model)
