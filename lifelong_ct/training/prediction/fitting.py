@@ -189,7 +189,7 @@ def _limited(options: RunOptions, told: dict[str, Any]) -> RunOptions:
 
 
 def _free(device: str) -> int:
-    if not torch.cuda.is_available():
+    if device == "cpu" or not torch.cuda.is_available():
         raise LifelongCTError(
             "there is no GPU to fit into",
             "memory.gpu=fit",

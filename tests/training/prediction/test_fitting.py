@@ -103,7 +103,7 @@ def test_nothing_fits_and_no_gpu_is_there(tmp_path, formula, monkeypatch):
     with pytest.raises(LimitExceeded, match="smaller_patch"):
         fitted(opts, rounds(opts))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(LifelongCTError, match="memory.gpu_available"):
+    with pytest.raises(LifelongCTError, match=r"memory\.gpu_available"):
         fitted(replace(opts, fit=FitOptions()), rounds(opts))
 
 
@@ -113,7 +113,13 @@ def test_the_command_proposes_what_fits(tmp_path, capsys, monkeypatch):
     args = ["plan", "debug=tiny", "trainer.batch_size=4", "stream.patch=[64,64,64]", *places]
     assert main([*args, "memory.gpu=2GB"]) == 0
     shown = capsys.readouterr().out
-    for word in ("activations", "reserve: context", "calibrated on CPU", "margin to memory.gpu", "disk per hospital"):
+    for word in (
+        "activations",
+        "reserve: context",
+        "calibrated on CPU",
+        "margin to memory.gpu",
+        "disk per hospital",
+    ):
         assert word in shown
     assert main([*args, "memory.gpu=1000MiB"]) == 2
     fix = capsys.readouterr().err.split("fix:")[1]
