@@ -34,7 +34,7 @@ def test_the_same_weights_and_the_same_state(make):
     assert all(map(torch.equal, plain.parameters(), other.parameters()))
     assert one.state_dict()["state"].keys() == two.state_dict()["state"].keys()
     resumed = hosted(make)(other.parameters())
-    resumed.load_state_dict(one.state_dict())
+    resumed.load_state_dict(copy.deepcopy(one.state_dict()))
     one.step()
     for mine, theirs in zip(other.parameters(), plain.parameters(), strict=True):
         mine.grad = theirs.grad

@@ -116,7 +116,7 @@ class Valueless(TorchFunctionMode):
         if func in (Tensor.numpy, Tensor.__array__) and isinstance(args[0], FakeTensor):
             with _disable_current_modes():
                 return torch.ones(args[0].shape, dtype=args[0].dtype).numpy()
-        if func is Tensor.__deepcopy__ and isinstance(args[0], FakeTensor):
+        if func is Tensor.__deepcopy__:
             return _copied(*args)
         out = func(*args, **(kwargs or {}))
         if func is torch.from_numpy:
@@ -125,7 +125,7 @@ class Valueless(TorchFunctionMode):
 
 
 def _copied(value: Tensor, memo: dict[int, Any]) -> Tensor:
-    """PyTorch's own deep copy of such a tensor looks at its data."""
+    """PyTorch's own deep copy of a tensor looks at its data, or sets its storage, which has none here."""
     if id(value) not in memo:
         made = value.detach().clone()
         memo[id(value)] = nn.Parameter(made, value.requires_grad) if isinstance(value, nn.Parameter) else made

@@ -31,7 +31,7 @@ def columns(func: Any, args: tuple[Any, ...]) -> int:
     backend = torch._C._select_conv_backend(
         x, weight, bias, stride, padding, dilation, transposed, more, groups, sizes
     )
-    kinds = torch._C._ConvBackend
+    kinds = torch._C._ConvBackend  # type: ignore[attr-defined]
     if backend not in (kinds.Slow3d, kinds.SlowTranspose3d):
         return 0
     kernel = math.prod(weight.shape[2:])

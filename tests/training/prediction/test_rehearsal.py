@@ -86,10 +86,10 @@ def test_nothing_is_left_behind(tmp_path):
     assert opts.stream.label_space.channels == []
 
 
-def test_a_size_that_could_not_run_here_takes_no_more_memory(tmp_path, monkeypatch):
-    opts = run(tmp_path, PLUGINS["replay"], patch=1024)
+def test_a_size_that_could_not_run_here_takes_no_more_memory(tmp_path):
+    opts = run(tmp_path, PLUGINS["lwf"], patch=768)
     found = rehearse(opts, rounds(opts)).peak
-    assert found > 2 * 1024**3 * (3 + 4) * 4, "logits and features of two patches alone"
+    assert found > 2 * 768**3 * (3 + 4) * 4, "logits and features of two patches alone"
 
 
 @pytest.mark.parametrize("name", ["ewc", "lwf", "si", "replay"])
@@ -109,7 +109,7 @@ def test_what_grows_is_predicted_for_all_hospitals(tmp_path):
     model.grow(3)
     weights = 4 * sum(p.numel() for p in model.parameters())
     predicted = [rehearse(opts, rounds(opts)).peak for opts in (few, many)]
-    assert abs(predicted[1] - predicted[0] - 3 * weights) <= 0.1 * weights, "a network per hospital"
+    assert predicted[1] - predicted[0] >= 3 * weights, "a network per hospital, and what its router declares"
     assert rehearse(many, rounds(many), experiences=5).worst.nbytes <= predicted[1] + 0.01 * weights
 
 
