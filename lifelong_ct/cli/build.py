@@ -19,11 +19,13 @@ from lifelong_ct.cli.telling import cause, told
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.identity import Identity, Redactor
 from lifelong_ct.core.ledger import KINDS, Ledger
+from lifelong_ct.core.units import parse_bytes
 from lifelong_ct.data.sampling import SamplingPolicy
 from lifelong_ct.streams.base import Stream
 from lifelong_ct.training.options import (
     DataOptions,
     EvaluationOptions,
+    FitOptions,
     Requires,
     RunOptions,
     TrainerOptions,
@@ -90,7 +92,7 @@ class Blueprint:
             LifelongCTError: whatever is wrong in the configuration or in the headers of the hospitals.
         """
         values = self.values
-        Ledger(values["memory"])  # a limit that is no size is an error before anything is read
+        limits, fit = _limits(values["memory"])  # what is no size is an error before anything is read
         for plugin in values["strategy"].get("plugins") or []:
             check_target(str(plugin.get("_target_")) if isinstance(plugin, Mapping) else "")
         requires = _options(Requires, values["strategy"].get("requires") or {}, "strategy.requires")
@@ -105,7 +107,8 @@ class Blueprint:
             new_model=lambda: build(values["model"], "model"),
             new_loss=lambda space: build(values["loss"], "loss", label_space=space),
             new_plugins=self._plugins,
-            limits={kind: values["memory"].get(kind) for kind in KINDS},
+            limits=limits,
+            fit=fit,
             exemplar_tier=values["memory"].get("exemplar_tier", "ram"),
             data=_options(DataOptions, values["data"], "data"),
             trainer=_options(TrainerOptions, trainer, "trainer"),
@@ -142,6 +145,19 @@ class Blueprint:
                     "derive it from lifelong_ct.avalanche_bridge.plugin.StrategyPlugin",
                 )
         return plugins
+
+
+def _limits(memory: Mapping[str, Any]) -> tuple[dict[str, Any], FitOptions | None]:
+    """Limits by kind, that of the GPU without one where the run is made to fit."""
+    limits = {kind: memory.get(kind) for kind in KINDS}
+    fit = limits["gpu"] == "fit"
+    if fit:
+        limits["gpu"] = None
+    Ledger(limits)
+    available = memory.get("gpu_available")
+    given = None if available is None else parse_bytes(available, "memory.gpu_available")
+    options = FitOptions(given, memory.get("smaller_patch", False))
+    return limits, options if fit else None
 
 
 def build_if(value: Any, where: str) -> Any:

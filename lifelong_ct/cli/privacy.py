@@ -41,9 +41,9 @@ PLACES = ("runs", "state", "store")
 UNHASHED = ("paths", "reporter", "group")
 """Groups that do not change what a run computes."""
 UNHASHED_KEYS = {
-    "trainer": ("stop_after", "keep_checkpoints"),
+    "trainer": ("stop_after", "keep_checkpoints", "checkpointing", "optimizer_state"),
     "data": ("cache", "workers", "worker_kind", "read_ahead", "timeout", "ingest_workers"),
-    "memory": ("exemplar_tier",),
+    "memory": ("exemplar_tier", "gpu_available", "smaller_patch"),
     "strategy": ("overhead", "grows"),
 }
 """Keys of other groups that do not either: a run may go on with other workers, and what a strategy promises is no part of

@@ -70,6 +70,7 @@ def train(config: DictConfig, command: list[str]) -> dict[str, Any]:
 def _train(blueprint: Blueprint) -> dict[str, Any]:
     from lifelong_ct.cli.instantiate import build
     from lifelong_ct.reporting.build import make_reporters
+    from lifelong_ct.training.prediction.record import fitted_run
     from lifelong_ct.training.run import Run
 
     values = blueprint.values
@@ -77,8 +78,7 @@ def _train(blueprint: Blueprint) -> dict[str, Any]:
         values["reporter"], blueprint.folder, blueprint.redact, values.get("group"), build
     )
     try:
-        options = blueprint.options()
-        run = Run(options, reporters)
+        run = Run(fitted_run(blueprint.options()), reporters)
     except Exception as error:
         status = "refused" if isinstance(error, Refused) else "failed"
         reporters.event("run_ended", **_failure(blueprint, error, status))

@@ -21,12 +21,14 @@ from lifelong_ct.data.sampling import make_schedule
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.memory.files import FOLDER, ExemplarFiles
+from lifelong_ct.models.checkpointing import checkpointed
 from lifelong_ct.models.deep_supervision import DeeplySupervisedModel
 from lifelong_ct.models.nnunet import NnunetModel
 from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import planner
 from lifelong_ct.training.experience_patches import ExperiencePatches
 from lifelong_ct.training.feed import BUFFERS, PINNED, feed_for, pinned_bytes
+from lifelong_ct.training.host_state import hosted
 from lifelong_ct.training.learner import Learner, StepReport
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.precision import AMP_TYPES
@@ -50,6 +52,9 @@ class Builder:
         exemplar_files: of the run folder.
     """
 
+    learner_type: type[Learner] = Learner
+    context_type: type[StrategyContext] = StrategyContext
+
     def __init__(
         self,
         options: RunOptions,
@@ -67,7 +72,7 @@ class Builder:
     def demands(self) -> list[planner.Demand]:
         """Who will hold how much, at least. Binds the plugins."""
         groups = [row.hospitals for row in self.rounds]
-        found = planner.demands(self.options, groups, self._bound_plugins())
+        found = planner.demands(self.options, groups, self.bound())
         return [*found, *self._feeding()]
 
     def store(self, demands: Iterable[planner.Demand]) -> VolumeStore:
@@ -99,11 +104,17 @@ class Builder:
         """A fresh network; the same one each time."""
         torch.manual_seed(derive_seed(self.options.seed, "model") % 2**32)
         model = self.options.new_model()
-        wanted = self.options.trainer.channels_last
-        stock = any(isinstance(plugin, StockPlugin) for plugin in self.plugins)  # they call .view(-1)
-        if wanted is True or (wanted == "auto" and self.device.type == "cpu" and not stock):
+        if self.options.trainer.checkpointing:
+            model = checkpointed(model)
+        if self.channels_last():
             model = model.to(memory_format=torch.channels_last_3d)
         return model.to(self.device)
+
+    def channels_last(self) -> bool:
+        """Whether the weights lie that way."""
+        wanted = self.options.trainer.channels_last
+        stock = any(isinstance(plugin, StockPlugin) for plugin in self.plugins)  # they call .view(-1)
+        return wanted is True or (wanted == "auto" and self.device.type == "cpu" and not stock)
 
     def learner(self, on_step: Callable[[StepReport], None]) -> Learner:
         """A learner with a fresh network.
@@ -128,10 +139,10 @@ class Builder:
             model.know(self.space.channels)
         if trainer.compile:
             compile_network(model)
-        return Learner(
+        return self.learner_type(
             model=model,
             criterion=self.options.new_loss(self.space),
-            optimizer=fusing(trainer.optimizer, trainer.fused, self.device),
+            optimizer=self._optimizer(),
             width=lambda: self.space.width,
             plugins=self.plugins,
             device=str(self.device),
@@ -147,6 +158,19 @@ class Builder:
             seed=self.options.seed,
             on_step=on_step,
         )
+
+    def _optimizer(self) -> Callable[[Any], torch.optim.Optimizer]:
+        """A fused one counts its steps on the device: with state on the host it is none."""
+        trainer = self.options.trainer
+        if trainer.optimizer_state != "host":
+            return fusing(trainer.optimizer, trainer.fused, self.device)
+        if trainer.fused is True:
+            raise LifelongCTError(
+                "a fused optimizer keeps its state on the device",
+                "trainer.fused, trainer.optimizer_state",
+                "use trainer.fused=auto with trainer.optimizer_state=host",
+            )
+        return hosted(trainer.optimizer)
 
     def check_sizes(self, model: torch.nn.Module) -> None:
         """Tries the network on what it will be given.
@@ -248,9 +272,10 @@ class Builder:
     def _patient(self, case: Case) -> str:
         return self.options.identity.of_patient(case.hospital, case.patient)
 
-    def _bound_plugins(self) -> list[StrategyPlugin]:
+    def bound(self) -> list[StrategyPlugin]:
+        """The plugins, bound."""
         exemplars = self.ledger.limits["exemplars"]
-        context = StrategyContext(
+        context = self.context_type(
             seed=self.options.seed,
             ledger=self.ledger,
             label_space=self.space,

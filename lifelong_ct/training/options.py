@@ -106,6 +106,8 @@ class TrainerOptions:
     channels_last: bool | str = "auto"
     fused: bool | str = "auto"
     compile: bool = False
+    checkpointing: bool = False
+    optimizer_state: str = "device"
     stop_after: int | None = None
     keep_checkpoints: int = 2
 
@@ -121,6 +123,11 @@ class TrainerOptions:
             if getattr(self, key) != "auto":
                 _yes_or_no(getattr(self, key), key, "trainer", "use true, false or auto")
         _yes_or_no(self.compile, "compile", "trainer")
+        _yes_or_no(self.checkpointing, "checkpointing", "trainer")
+        if self.optimizer_state not in ("device", "host"):
+            raise LifelongCTError(
+                f"optimizer_state={self.optimizer_state!r}", "trainer.optimizer_state", "use device or host"
+            )
         if self.augment is not None and not callable(self.augment):
             raise LifelongCTError(f"augment={self.augment}", "trainer.augment", "give a _target_, or null")
         self._try_optimizer()
@@ -189,6 +196,22 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True)
+class FitOptions:
+    """How a run is made to fit (`memory.gpu=fit`).
+
+    Attributes:
+        available: bytes to fit into; what the GPU of this machine has free where None.
+        smaller_patch: whether patches may become smaller, if nothing else helps.
+    """
+
+    available: int | None = None
+    smaller_patch: bool = False
+
+    def __post_init__(self) -> None:
+        _yes_or_no(self.smaller_patch, "smaller_patch", "memory")
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """One stream, one strategy, one seed.
 
@@ -214,6 +237,8 @@ class RunOptions:
         sampling: where patches are centred; organs with equal right where None.
         name: of the run, in reports; that of the folder where empty.
         exemplar_tier: where exemplars lie, ram or disk.
+        fit: what is changed so that the run fits its GPU; None where it shall not be.
+        fitted: what was changed, for the results.
     """
 
     strategy: str
@@ -238,6 +263,8 @@ class RunOptions:
     sampling: SamplingPolicy | None = None
     name: str = ""
     exemplar_tier: str = "ram"
+    fit: FitOptions | None = None
+    fitted: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.exemplar_tier not in TIERS:

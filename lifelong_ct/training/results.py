@@ -123,6 +123,7 @@ class Results:
             "label_kinds": self.options.stream.label_kinds,
             "training_cases": sum(len(h.train) for h in self.options.stream.hospitals),
             "command": self.options.command,
+            **({} if self.options.fitted is None else {"fitted": dict(self.options.fitted)}),
         }
 
     def memory(self) -> dict[str, dict[str, int | None]]:

@@ -66,6 +66,9 @@ class Teller:
             self.note(
                 "one pass: each case is read once; the steps follow from the cases, not from trainer.steps"
             )
+        if self.options.fitted is not None:
+            changes = " ".join(self.options.fitted["overrides"]) or "nothing had to change"
+            self.note(f"memory.gpu=fit: {changes}; the effective batch is the one asked for")
         for row in self.results.skipped():
             case = f"case {row['case']}" if row["case"] else "a case"
             self.note(f"{case} of {row['hospital']} is skipped ({row['code']}): {row['found']}")
