@@ -153,6 +153,15 @@ class StrategyPlugin(SupervisedPlugin):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`; called after `bind`."""
 
+    def state_within(self) -> dict[str, Any] | None:
+        """Between two steps of an experience: what has changed since its first step, likewise. What the hooks before the
+        first step make need not be there: they fire again before `load_state_within`. None where that is not known; then
+        no checkpoint is written within experiences."""
+        return None
+
+    def load_state_within(self, state: dict[str, Any], strategy: Any) -> None:
+        """Restores `state_within`, with the hooks before the first step fired and the model as it was."""
+
     def replayed(self) -> int | None:
         """Stored samples that it has trained on since it was made; None where it does not count them."""
         return getattr(getattr(self, "memory", None), "drawn", 0)

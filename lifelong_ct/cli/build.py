@@ -22,6 +22,7 @@ from lifelong_ct.core.ledger import KINDS, Ledger
 from lifelong_ct.data.sampling import SamplingPolicy
 from lifelong_ct.streams.base import Stream
 from lifelong_ct.training.options import (
+    CheckpointOptions,
     DataOptions,
     EvaluationOptions,
     Requires,
@@ -110,6 +111,7 @@ class Blueprint:
             data=_options(DataOptions, values["data"], "data"),
             trainer=_options(TrainerOptions, trainer, "trainer"),
             evaluation=_options(EvaluationOptions, evaluation, "evaluation"),
+            checkpoint=_options(CheckpointOptions, values["checkpoint"], "checkpoint"),
             folder=self.folder,
             store=Path(values["paths"]["store"]),
             identity=self.identity,

@@ -187,6 +187,15 @@ class ExemplarMemory:
         self._gone = {descriptor.id: (descriptor, patient) for descriptor, patient in gone}
         self._keep(kept)
 
+    def state_within(self) -> dict[str, Any]:
+        """`state_dict`, and whether the last decision still stands, which saves the policy a look at what is held."""
+        return {**self.state_dict(), "decided": self._decided}
+
+    def load_state_within(self, state: dict[str, Any]) -> None:
+        """Restores `state_within`."""
+        self.load_state_dict(state)
+        self._decided = bool(state["decided"])
+
     def _all_turned_away(self, newcomers: Sequence[tuple[Exemplar, bytes]]) -> bool:
         """Whether the policy knows without a look at what is held that the last decision stands."""
         ask = getattr(self.policy, "turns_away", None)

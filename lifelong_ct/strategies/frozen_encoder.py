@@ -50,6 +50,10 @@ class FrozenEncoder(StrategyPlugin):
             freeze(strategy.model, names)
             self._frozen = [m for m in strategy.model.modules() if _is_frozen_norm(m)]
 
+    def state_within(self) -> dict[str, Any]:
+        """What is frozen is found at the start of the experience."""
+        return {}
+
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """`model.train()` came before this."""
         for module in self._frozen:

@@ -103,6 +103,10 @@ class Isolation(StrategyPlugin):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._account(int(state["held"]))
 
+    def state_within(self) -> dict[str, Any]:
+        """Only the model changes."""
+        return {}
+
     def _arrival(self, number: int) -> Arrival:
         if number < len(self.context.arrivals):
             return self.context.arrivals[number]

@@ -87,6 +87,10 @@ class QuadraticPenalty(StrategyPlugin):
         self._admit(state["anchor"])
         self.importance, self.anchor = dict(state["importance"]), dict(state["anchor"])
 
+    def state_within(self) -> dict[str, Any]:
+        """Ω and θ* wait for the end of the experience."""
+        return {}
+
     def held_bytes(self) -> dict[str, int]:
         return {"gpu": tensor_bytes(self.state_dict())}
 

@@ -127,6 +127,14 @@ class Replay(StrategyPlugin):
         self.memory.load_state_dict(state["memory"])
         self.describer.load_state_dict(state.get("describer") or {})
 
+    def state_within(self) -> dict[str, Any]:
+        """What is held changes with every offer."""
+        return {"memory": self.memory.state_within(), "describer": self.describer.state_within()}
+
+    def load_state_within(self, state: dict[str, Any], strategy: Any) -> None:
+        self.memory.load_state_within(state["memory"])
+        self.describer.load_state_within(state["describer"])
+
     def held_bytes(self) -> dict[str, int]:
         return self.memory.held_bytes()
 

@@ -58,6 +58,10 @@ class TeacherPlugin(StrategyPlugin):
         self._admit(teacher)
         self._freeze(teacher)
 
+    def state_within(self) -> dict[str, Any]:
+        """The teacher stays as it is while it teaches."""
+        return {}
+
     def held_bytes(self) -> dict[str, int]:
         return {"gpu": 0 if self.teacher is None else tensor_bytes(dict(self.teacher.state_dict()))}
 

@@ -54,7 +54,8 @@ class Builder:
         self.options, self.ledger, self.device = options, ledger, device
         self.plugins, self.rounds = plugins, rounds
         self.stream, self.space = options.stream, options.stream.label_space
-        self.exemplar_files = ExemplarFiles(options.folder / FOLDER, options.trainer.keep_checkpoints)
+        kept = options.trainer.keep_checkpoints + (options.checkpoint.every_steps is not None)
+        self.exemplar_files = ExemplarFiles(options.folder / FOLDER, kept)
         self._worker_cache = 0
 
     def demands(self) -> list[planner.Demand]:

@@ -34,15 +34,18 @@ class Patches:
         known = [count for count in told if count is not None]
         return cls(learner.drawn, learner.again, sum(known) if len(known) == len(told) else None)
 
+    def minus(self, other: Patches) -> Patches:
+        """Those that came since."""
+        unknown = self.replayed is None or other.replayed is None
+        replayed = None if unknown else (self.replayed or 0) - (other.replayed or 0)
+        return Patches(self.drawn - other.drawn, self.again - other.again, replayed)
+
     def costs(self, before: Patches) -> dict[str, int | None]:
         """`patches` new ones, and `seen_again`, between then and now."""
-        again = self.again - before.again
-        replayed = (
-            None if self.replayed is None or before.replayed is None else self.replayed - before.replayed
-        )
+        new = self.minus(before)
         return {
-            "patches": self.drawn - before.drawn - again,
-            "seen_again": None if replayed is None else again + replayed,
+            "patches": new.drawn - new.again,
+            "seen_again": None if new.replayed is None else new.again + new.replayed,
         }
 
 

@@ -132,6 +132,7 @@ class Learner(SupervisedTemplate):
         self._deaf = [] if boundaries else list(plugins)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == "fp16")
         self.source: PatchSource | None = None
+        self._begin: Callable[[], int] = lambda: 0
         self.between_steps: Callable[[int], None] = lambda step: None
         self.earlier: frozenset[str] = frozenset()
         self.drawn = self.again = 0
@@ -144,9 +145,19 @@ class Learner(SupervisedTemplate):
         self.dataloader: Iterable[Any] = []
         self.optimized_param_id: dict[str, nn.Parameter] | None = None
 
-    def learn(self, experience: Any, source: PatchSource, steps: int) -> None:
-        """Trains one experience for `steps` optimizer steps on the patches of `source`."""
-        self.source, self.steps = source, steps
+    def learn(
+        self, experience: Any, source: PatchSource, steps: int, begin: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Trains one experience for `steps` optimizer steps on the patches of `source`.
+
+        Args:
+            experience: of Avalanche.
+            source: of the patches.
+            steps: of the optimizer.
+            begin: called once the hooks before the first step have fired; it may put back the state of later, and tells
+                how many steps that has had.
+        """
+        self.source, self.steps, self._begin = source, steps, begin
         seed = derive_seed(self.seed, "experience", experience.current_experience) % 2**32
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - stock plugins draw from the global generators
@@ -217,9 +228,10 @@ class Learner(SupervisedTemplate):
     def training_epoch(self, **kwargs: Any) -> None:
         """All optimizer steps of one experience."""
         assert self.source is not None
-        batches = self.source.batches(0, self.steps * self.accumulate)
+        first = self._begin()
+        batches = self.source.batches(first * self.accumulate, self.steps * self.accumulate)
         try:
-            for step in range(self.steps):
+            for step in range(first, self.steps):
                 if self._stop_training:
                     break
                 self._set_lr(step)

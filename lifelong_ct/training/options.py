@@ -139,6 +139,23 @@ class TrainerOptions:
 
 
 @dataclass(frozen=True)
+class CheckpointOptions:
+    """What a kill may cost; see `conf/checkpoint/default.yaml`."""
+
+    every_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every_steps is not None:
+            _at_least_one(
+                self.every_steps, "every_steps", "checkpoint", "write a whole number from 1, or null"
+            )
+
+    def due(self, step: int, steps: int) -> bool:
+        """Whether to write one after this step of so many; the end of an experience has its own."""
+        return self.every_steps is not None and step % self.every_steps == 0 and step < steps
+
+
+@dataclass(frozen=True)
 class EvaluationOptions:
     """Scores; see `conf/evaluation/default.yaml`."""
 
@@ -210,6 +227,7 @@ class RunOptions:
         sampling: where patches are centred; organs with equal right where None.
         name: of the run, in reports; that of the folder where empty.
         exemplar_tier: where exemplars lie, ram or disk.
+        checkpoint: how often state is written within an experience.
     """
 
     strategy: str
@@ -234,6 +252,7 @@ class RunOptions:
     sampling: SamplingPolicy | None = None
     name: str = ""
     exemplar_tier: str = "ram"
+    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
 
     def __post_init__(self) -> None:
         if self.exemplar_tier not in TIERS:

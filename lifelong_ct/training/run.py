@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
@@ -17,13 +17,13 @@ from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.protocols import Reporter
 from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.streams.hospital import sees
-from lifelong_ct.training import planner
+from lifelong_ct.training import midway, planner
 from lifelong_ct.training.building import Builder
 from lifelong_ct.training.costs import Patches, shown_before, spent
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.generations import Generations
 from lifelong_ct.training.learner import StepReport
-from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.options import CheckpointOptions, RunOptions
 from lifelong_ct.training.panel import Panel
 from lifelong_ct.training.results import Results
 from lifelong_ct.training.rounds import Round, check_open, one_pass_steps, rounds
@@ -59,6 +59,9 @@ class Run:
         checkpoints, files = options.folder / "checkpoints", self.builder.exemplar_files
         self._generations = Generations(checkpoints, keep, self.ledger, self.teller.note, files)
         self._reached = self._learnt = 0
+        self._midway: dict[str, Any] | None = None
+        self._unscored = False
+        self._every = CheckpointOptions()
 
     def demands(self) -> list[planner.Demand]:
         """Who will hold how much, at least. Binds the plugins."""
@@ -72,12 +75,13 @@ class Run:
         try:
             self._build()
             done = self._resume()
-            if done == 0:
+            if done == 0 and self._midway is None:
                 self._set_spacing(run_spacing(self.stream, self.rounds[0].hospitals))
             self.volumes.check_sources(
                 {h.key: h for r in self.rounds if r.after > done for h in r.hospitals}.values()
             )
-            self.teller.start(self.rounds, self.plugins, done)
+            self.teller.start(self.rounds, self.plugins, done, self._place_within())
+            self._every = self._every_steps()
             status = self._rounds(done)
         except BaseException as error:
             self.teller.broke(error)
@@ -104,22 +108,27 @@ class Run:
 
     def _rounds(self, done: int) -> str:
         last, self._reached, self._learnt = self.rounds[-1].after, done + 1, done
-        if done == 0 and len(self.rounds) > 1 and self.options.evaluation.schedule != "final":
+        fresh = done == 0 and self._midway is None
+        if fresh and len(self.rounds) > 1 and self.options.evaluation.schedule != "final":
             self._evaluate(0)
         for row, experience in zip(self.rounds, self.experiences, strict=True):
-            if row.after <= done:
+            if row.after < done or (row.after == done and not self._unscored):
                 continue
-            trained = self._train(row, experience)
+            if row.after > done:
+                self._train(row, experience)
             if self.options.evaluation.due(row.after, last):
+                if row.after > done:
+                    self._save(row, scored=False)  # what follows may fail, and training is dear
                 self._evaluate(row.after)
-            self._save(trained)
+            self.teller.ended(row)
+            self._save(row)
             stop = self.options.trainer.stop_after
             if stop is not None and row.after >= stop and row.after < last:
                 return "stopped"
         return "finished"
 
-    def _train(self, row: Round, experience: Any) -> Round:
-        """Learns a round; it comes back with the steps that were made."""
+    def _train(self, row: Round, experience: Any) -> None:
+        """Learns a round."""
         if self.options.requires.reinitialise and row is not self.rounds[0]:
             past, self.learner = self.learner.clock, self.builder.learner(self._on_step)
             self.learner.clock.__dict__.update(vars(past))  # the model is new, the stream goes on
@@ -140,10 +149,18 @@ class Run:
         self._counted = Patches.of(self.learner, self.plugins)
         with self.teller.timed("training"):
             source = self.builder.source(row, volumes, self.volumes.cases)
-            self.learner.learn(experience, source, row.steps)
+            self.learner.learn(experience, source, row.steps, self._put_back)
         self._learnt = row.after
         self.volumes.leave(row.hospitals)
-        return row
+        self.results.experiences.append(
+            {
+                "after": row.after,
+                "hospital": row.name,
+                "steps": row.steps,
+                "anonymous_peak": self.teller.peak,
+                **spent(self.learner, self.plugins, self._counted),
+            }
+        )
 
     def _opened(self, row: Round) -> list[StoredVolume]:
         """The training volumes of a round.
@@ -168,25 +185,18 @@ class Run:
         if self.scorer.routing:
             self.teller.note(told_routing(self.scorer.routing))
 
-    def _save(self, row: Round) -> None:
-        self.results.experiences.append(
-            {
-                "after": row.after,
-                "hospital": row.name,
-                "steps": row.steps,
-                "anonymous_peak": self.teller.peak,
-                **spent(self.learner, self.plugins, self._counted),
-            }
-        )
-        self.teller.ended(row)
+    def _save(self, row: Round, scored: bool = True) -> None:
         if self.options.requires.resumable:
-            self._generations.save(row.after, self.state_dict(row.after))
+            self.teller.saving()
+            self._generations.save(row.after, {**self.state_dict(row.after), "scored": scored})
 
     def _between_steps(self, step: int) -> None:
         if self.within.due(step, self.learner.steps):
             with self.teller.timed("evaluation"):
                 rows = self.within.score(self.learner, self._reached, step)
             self.results.matrix.append(rows)
+        if self._every.due(step, self.learner.steps):
+            self._save_within(step)
 
     def _on_step(self, report: StepReport) -> None:
         self._pass_on()
@@ -219,9 +229,7 @@ class Run:
         for plugin, own in zip(self.plugins, state["strategy"], strict=True):
             plugin.load_state_dict(own)
         self.learner.load_state_dict(state["learner"])
-        self._set_spacing(state["serving"]["spacing"])
-        self.results.load_state_dict(state["results"])
-        self.reporter.load_state_dict(state["reporter"])  # type: ignore[attr-defined]
+        self._load_told(state)
         return int(state["after"])
 
     def _serving(self) -> dict[str, Any]:
@@ -239,9 +247,75 @@ class Run:
         }
 
     def _resume(self) -> int:
-        """Experiences that a checkpoint has seen, once it is loaded."""
-        state = self._generations.newest() if self.options.requires.resumable else None
-        return 0 if state is None else self.load_state_dict(state)
+        """Experiences that a checkpoint has seen, once it is loaded; what it has of another one is put back when that
+        begins."""
+        if not self.options.requires.resumable:
+            return 0
+        state, self._midway = self._generations.newest()
+        if self._midway is not None:
+            self._load_told(self._midway)
+        if state is None:
+            return 0
+        done = self.load_state_dict(state)
+        if self._midway is not None:
+            self._load_told(self._midway)
+        else:
+            self._unscored = not state.get("scored", True)
+        return done
+
+    # --- state within an experience -------------------------------------------------------------------
+
+    def _every_steps(self) -> CheckpointOptions:
+        """`checkpoint`, where the strategy can go on within an experience."""
+        wanted = self.options.checkpoint
+        if wanted.every_steps is None:
+            return wanted
+        silent = midway.why_not(self.plugins)
+        if self.options.requires.resumable and silent is None:
+            return wanted
+        if self.options.requires.resumable:
+            self.teller.note(
+                f"{silent} cannot go on within an experience: a run that is killed goes on after the last whole one"
+            )
+        return CheckpointOptions()
+
+    def _place_within(self) -> tuple[int, int] | None:
+        """Experience and steps that it has had, where the run goes on within one."""
+        return None if self._midway is None else (self._midway["experience"], self._midway["step"])
+
+    def _save_within(self, step: int) -> None:
+        told = self.teller.saving()
+        state = {
+            "base": self._learnt,
+            "experience": self._reached,
+            "step": step,
+            "config_hash": self.options.config_hash,
+            "told": told,
+            "counted": list(astuple(Patches.of(self.learner, self.plugins).minus(self._counted))),
+            "label_space": self.space.state_dict(),
+            "serving": self._serving(),
+            "results": self.results.state_dict(),
+            "reporter": self.reporter.state_dict(),  # type: ignore[attr-defined]
+            **midway.state(self.learner, self.plugins),
+        }
+        self._generations.save_within(self._reached, step, state)
+
+    def _put_back(self) -> int:
+        """Steps that the experience has had already."""
+        state, self._midway = self._midway, None
+        if state is None:
+            return 0
+        self.space.load_state_dict(state["label_space"])
+        midway.put_back(state, self.learner, self.plugins)
+        self._counted = Patches.of(self.learner, self.plugins).minus(Patches(*state["counted"]))
+        self.teller.went_on(state["told"])
+        return int(state["step"])
+
+    def _load_told(self, state: dict[str, Any]) -> None:
+        """What is known of a run before it goes on: its spacing, its results, what the reporters need."""
+        self._set_spacing(state["serving"]["spacing"])
+        self.results.load_state_dict(state["results"])
+        self.reporter.load_state_dict(state["reporter"])  # type: ignore[attr-defined]
 
     def _set_spacing(self, spacing: Sequence[float] | None) -> None:
         fixed = None if spacing is None else tuple(spacing)
