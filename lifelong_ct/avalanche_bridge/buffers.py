@@ -99,7 +99,7 @@ class StockAGEM(CopyingPlugin):
         found = map(copies.opened, state["buffers"])
         self.plugin.buffers = [in_memory(own["x"], own["y"], told) for own, told in found if told]
 
-    def state_within(self) -> None:
+    def state_within(self) -> dict[str, Any] | None:
         """Where Avalanche's loader is in its memory nobody can tell."""
         return None
 

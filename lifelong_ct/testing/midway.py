@@ -19,7 +19,9 @@ POINTS = ((0, 1), (1, 3))
 """Hospital, and steps of it, where training stops."""
 
 
-def check_midway(name: str, plugins: Callable[[], Sequence[SupervisedPlugin]], boundaries: bool = True) -> None:
+def check_midway(
+    name: str, plugins: Callable[[], Sequence[SupervisedPlugin]], boundaries: bool = True
+) -> None:
     """Two tiny hospitals, stopped in the middle of either one and gone on with by fresh objects: weights and state are those
     of training that nobody stopped. Nothing is asked of plugins that tell no state (`state_within`).
 
@@ -36,7 +38,6 @@ def check_midway(name: str, plugins: Callable[[], Sequence[SupervisedPlugin]], b
         return
     ends = [_state(whole)]
     within: dict[tuple[int, int], dict[str, Any]] = {}
-
 
     def note(hospital: int, step: int) -> None:
         if (hospital, step) in POINTS:

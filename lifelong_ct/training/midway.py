@@ -42,7 +42,7 @@ def put_back(state: Mapping[str, Any], learner: Learner, plugins: Sequence[Strat
     learner.optimizer.load_state_dict(own["optimizer"])
     _lay_out(learner.optimizer)
     learner.scaler.load_state_dict(own["scaler"])
-    vars(learner.clock).update(own["clock"])
+    learner.clock.__dict__.update(own["clock"])
     for plugin, mine in zip(plugins, state["strategy"], strict=True):
         plugin.load_state_within(mine, learner)
     set_generators(state["generators"], learner.device)
@@ -51,11 +51,11 @@ def put_back(state: Mapping[str, Any], learner: Learner, plugins: Sequence[Strat
 def generators(device: torch.device) -> dict[str, Any]:
     """States of the global generators of Python, NumPy and torch, as tensors and JSON values."""
     version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - stock plugins draw from it
-    assert kind == "MT19937"
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - stock plugins draw from it
+    inner: dict[str, Any] = numpy["state"]
     return {
         "python": [version, list(words), gauss],
-        "numpy": [torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "numpy": {**numpy, "state": {**inner, "key": torch.from_numpy(inner["key"].astype(np.int64))}},
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
@@ -65,8 +65,8 @@ def set_generators(state: Mapping[str, Any], device: torch.device) -> None:
     """Restores `generators`."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
-    keys, *rest = state["numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    inner = {**state["numpy"]["state"], "key": state["numpy"]["state"]["key"].numpy().astype(np.uint32)}
+    np.random.set_state({**state["numpy"], "state": inner})  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
