@@ -33,6 +33,8 @@ class FrozenEncoder(StrategyPlugin):
         encoder: None for this rule, else names of parameters, with `*` and `?` as wildcards.
     """
 
+    distributed = True
+
     def __init__(self, encoder: Sequence[str] | None = None) -> None:
         super().__init__()
         if isinstance(encoder, str) or (encoder is not None and not encoder):

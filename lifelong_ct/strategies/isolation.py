@@ -27,6 +27,7 @@ class Isolation(StrategyPlugin):
     """
 
     title = "parts"
+    distributed = True
 
     def __init__(self, router_cases: int = 16) -> None:
         super().__init__()

@@ -27,6 +27,7 @@ class QuadraticPenalty(StrategyPlugin):
     """
 
     title = "penalty"
+    distributed = True
 
     def __init__(self, strength: float) -> None:
         super().__init__()

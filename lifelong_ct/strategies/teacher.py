@@ -21,6 +21,8 @@ class TeacherPlugin(StrategyPlugin):
         teacher: None before the first experience has ended.
     """
 
+    distributed = True
+
     def __init__(self) -> None:
         super().__init__()
         self.teacher: SegmentationModel | None = None

@@ -10,6 +10,7 @@ import torch
 from lifelong_ct.avalanche_bridge.plugin import Arrival, StrategyContext, StrategyPlugin
 from lifelong_ct.avalanche_bridge.stock import StockPlugin
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.ranks import Ranks
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import parse_bytes
@@ -38,6 +39,7 @@ class Builder:
         device: where to train.
         plugins: of the strategy.
         rounds: of the run.
+        ranks: of the run.
 
     Attributes:
         exemplar_files: of the run folder.
@@ -50,7 +52,9 @@ class Builder:
         device: torch.device,
         plugins: list[StrategyPlugin],
         rounds: Sequence[Round],
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
         self.options, self.ledger, self.device = options, ledger, device
         self.plugins, self.rounds = plugins, rounds
         self.stream, self.space = options.stream, options.stream.label_space
@@ -104,7 +108,7 @@ class Builder:
         model = self.model()
         for plugin in self.plugins:
             model = plugin.shape(model)
-        return Learner(
+        learner = Learner(
             model=model,
             criterion=self.options.new_loss(self.space),
             optimizer=trainer.optimizer,
@@ -122,6 +126,8 @@ class Builder:
             seed=self.options.seed,
             on_step=on_step,
         )
+        learner.ranks = self.ranks
+        return learner
 
     def check_sizes(self, model: torch.nn.Module) -> None:
         """Tries the network on what it will be given.
@@ -170,6 +176,7 @@ class Builder:
             device=self.device,
             amp=AMP_TYPES[self.options.trainer.amp],
             progress=progress,
+            ranks=self.ranks,
         )
 
     def source(self, row: Round, volumes: Sequence[StoredVolume], cases: Sequence[Case]) -> PatchLoader:
@@ -192,6 +199,8 @@ class Builder:
             ledger=self.ledger,
             names=[f"{case.hospital} {identity.of(case)}" for case in cases],
             patients=list(map(self._patient, cases)),
+            rank=self.ranks.rank,
+            ranks=self.ranks.size,
         )
 
     def _patient(self, case: Case) -> str:
@@ -212,6 +221,7 @@ class Builder:
             exemplar_files=self.exemplar_files,
             exemplar_tier=self.options.exemplar_tier,
             arrivals=[_arrival(row) for row in self.rounds],
+            ranks=self.ranks,
         )
         for place, plugin in enumerate(self.plugins):
             plugin.check_others([other for other in self.plugins if other is not plugin])

@@ -40,26 +40,25 @@ class Patches:
         replayed = None if unknown else (self.replayed or 0) - (other.replayed or 0)
         return Patches(self.drawn - other.drawn, self.again - other.again, replayed)
 
-    def costs(self, before: Patches) -> dict[str, int | None]:
-        """`patches` new ones, and `seen_again`, between then and now."""
-        new = self.minus(before)
+    def costs(self) -> dict[str, int | None]:
+        """`patches` new ones, and `seen_again`."""
         return {
-            "patches": new.drawn - new.again,
-            "seen_again": None if new.replayed is None else new.again + new.replayed,
+            "patches": self.drawn - self.again,
+            "seen_again": None if self.replayed is None else self.again + self.replayed,
         }
 
 
-def spent(learner: Learner, plugins: Sequence[StrategyPlugin], before: Patches) -> dict[str, Any]:
+def spent(learner: Learner, plugins: Sequence[StrategyPlugin], patches: Patches) -> dict[str, Any]:
     """Of an experience that has ended: `held` bytes by kind, `parameters` of the model, `patches` and `seen_again`.
 
     Args:
         learner, plugins: of the run.
-        before: as it began.
+        patches: of it.
     """
     return {
         "held": held_bytes(plugins),
         "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
-        **Patches.of(learner, plugins).costs(before),
+        **patches.costs(),
     }
 
 

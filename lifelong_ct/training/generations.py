@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from lifelong_ct.core.errors import CheckpointError, LifelongCTError
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.ranks import Ranks
 from lifelong_ct.memory import rows
 from lifelong_ct.memory.files import ExemplarFiles
 from lifelong_ct.training import checkpoint
@@ -35,16 +36,26 @@ class Generations:
         ledger: told what they take.
         note: told what is damaged.
         exemplars: files that they name; told which are needed.
+        ranks: that resume from them; the first one writes.
     """
 
     def __init__(
-        self, folder: Path, keep: int, ledger: Ledger, note: Callable[[str], None], exemplars: ExemplarFiles
+        self,
+        folder: Path,
+        keep: int,
+        ledger: Ledger,
+        note: Callable[[str], None],
+        exemplars: ExemplarFiles,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
         self.folder, self.keep, self.ledger, self.note = folder, keep, ledger, note
         self.exemplars = exemplars
 
     def save(self, after: int, state: dict[str, Any]) -> None:
         """Writes one of the end of an experience, and removes those that are too old, and all within experiences."""
+        if not self.ranks.first:
+            return
         checkpoint.save(self.folder / f"after_{after:03d}", state)
         checkpoint.prune(self.folder, self.keep)
         self._only(None)
@@ -52,23 +63,33 @@ class Generations:
     def save_within(self, after: int, step: int, state: dict[str, Any]) -> None:
         """Writes one of the middle of experience `after`; those before it go. `state["base"]` is the experience whose
         checkpoint it lies on, 0 for none."""
+        if not self.ranks.first:
+            return
         path = self.folder / f"within_{after:03d}_step_{step:06d}"
         checkpoint.save(path, state)
         self._only(path)
 
     def newest(self) -> Found:
-        """The newest that is whole."""
+        """The newest that is whole. The first rank finds it, and the others read it too."""
+        found, name = self._newest() if self.ranks.first else (Found(None), None)
+        name = self.ranks.gather(name)[0]
+        if name is not None and not self.ranks.first:
+            found = self._found(self.folder / name)
+        self.ranks.gather(None)  # nobody writes before all have read
+        return found
+
+    def _newest(self) -> tuple[Found, str | None]:
         problem: CheckpointError | None = None
         self.exemplars.name(named(self.folder))
         for folder in sorted(written(self.folder), key=_progress, reverse=True):
             try:
-                return self._found(folder)
+                return self._found(folder), folder.name
             except CheckpointError as error:
                 problem = error
                 self.note(f"{folder.name} is damaged, an older one is tried: {error.what}")
         if problem is not None:
             self.note("no checkpoint is whole: the run starts again")
-        return Found(None)
+        return Found(None), None
 
     def _found(self, folder: Path) -> Found:
         state = self._whole(folder)

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from lifelong_ct.avalanche_bridge import EvaluationPlugin, SupervisedPlugin, SupervisedTemplate
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.protocols import Batch, PatchSource
+from lifelong_ct.core.ranks import Ranks
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.models.restoring import fitted, structure
 from lifelong_ct.models.routing import tiles
 from lifelong_ct.training.augment import Augment
+from lifelong_ct.training.group import average_gradients
 
 _ASIDE = 1 << 40
 """First step number of patches that no training step draws."""
@@ -82,6 +84,7 @@ class Learner(SupervisedTemplate):
             experience; it must leave the generators and the model as they are.
         drawn, again: patches that training has read from hospitals so far; how many of them were of cases in `earlier`.
         earlier: digests of cases that a past experience has shown already.
+        ranks: processes that train together, each with its rows of every batch.
         source: where patches come from; a plugin may put another in its place before an experience is trained.
         boundaries: see above.
         micro_step: number of the micro-batch within the optimizer step.
@@ -132,6 +135,7 @@ class Learner(SupervisedTemplate):
         self._deaf = [] if boundaries else list(plugins)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == "fp16")
         self.source: PatchSource | None = None
+        self.ranks = Ranks()
         self._begin: Callable[[], int] = lambda: 0
         self.between_steps: Callable[[int], None] = lambda step: None
         self.earlier: frozenset[str] = frozenset()
@@ -251,6 +255,9 @@ class Learner(SupervisedTemplate):
             losses.append(self._accumulate(**kwargs))
             cases.append(self.mb_cases)
         loss = self._finite_mean(losses, cases)
+        if self.ranks.size > 1:
+            loss = sum(self.ranks.gather(loss)) / self.ranks.size
+            average_gradients(self.model, self.ranks)
         self.scaler.unscale_(self.optimizer)
         self._after_backward(**kwargs)
         self._check_gradient(cases)
@@ -296,7 +303,8 @@ class Learner(SupervisedTemplate):
 
     def _augment(self) -> None:
         if self.augment is not None:
-            seed = derive_seed(self.seed, self.clock.train_iterations, self.micro_step)
+            other = (self.ranks.rank,) if self.ranks.size > 1 else ()
+            seed = derive_seed(self.seed, self.clock.train_iterations, self.micro_step, *other)
             self.mbatch = list(self.augment(self.mb_x, self.mb_y, seed))
         self.mb_annotated = self.mb_y
 

@@ -15,6 +15,7 @@ from lifelong_ct.avalanche_bridge.stock import adopt
 from lifelong_ct.core.host_memory import give_back, steady_heap
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.core.protocols import Reporter
+from lifelong_ct.core.ranks import Ranks
 from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import midway, planner
@@ -22,6 +23,7 @@ from lifelong_ct.training.building import Builder
 from lifelong_ct.training.costs import Patches, shown_before, spent
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.generations import Generations
+from lifelong_ct.training.group import check, check_ranks, shares, tensors_of
 from lifelong_ct.training.learner import StepReport
 from lifelong_ct.training.options import CheckpointOptions, RunOptions
 from lifelong_ct.training.panel import Panel
@@ -39,25 +41,27 @@ class Run:
     Args:
         options: what to run.
         reporter: receives the events; with `state_dict` and `load_state_dict`.
+        ranks: processes that make the run together, see `group`.
 
     Raises:
         LimitExceeded: the plan does not fit the limits.
         LifelongCTError: whatever the user can mend.
     """
 
-    def __init__(self, options: RunOptions, reporter: Reporter) -> None:
-        self.options, self.reporter = options, reporter
+    def __init__(self, options: RunOptions, reporter: Reporter, ranks: Ranks | None = None) -> None:
+        self.options, self.reporter, self.ranks = options, reporter, ranks or Ranks()
         self.rounds = rounds(options)
         self.stream, self.space = options.stream, options.stream.label_space
-        self.ledger = Ledger(options.limits)
+        self.ledger = Ledger(shares(options.limits, self.ranks))
         self.results = Results(options, [e.task for e in self.stream.experiences], self.ledger)
-        self.device = place(options.trainer.device, self.ledger.limits["gpu"])
+        self.device = place(options.trainer.device, self.ledger.limits["gpu"], self.ranks.size)
         self.plugins: list[StrategyPlugin] = [adopt(plugin) for plugin in options.new_plugins()]
-        self.builder = Builder(options, self.ledger, self.device, self.plugins, self.rounds)
+        check(options, self.plugins, self.ranks)
+        self.builder = Builder(options, self.ledger, self.device, self.plugins, self.rounds, self.ranks)
         self.teller = Teller(options, reporter, self.results)
         keep = options.trainer.keep_checkpoints
         checkpoints, files = options.folder / "checkpoints", self.builder.exemplar_files
-        self._generations = Generations(checkpoints, keep, self.ledger, self.teller.note, files)
+        self._generations = Generations(checkpoints, keep, self.ledger, self.teller.note, files, self.ranks)
         self._reached = self._learnt = 0
         self._midway: dict[str, Any] | None = None
         self._unscored = False
@@ -146,10 +150,11 @@ class Run:
             self.space.encode_lut(volume.organs, volume.overlaps)
         self.volumes.open_tests(self.within.hospitals(row.after))
         self.teller.experience(row, len(volumes))
-        self._counted = Patches.of(self.learner, self.plugins)
+        self._counted = self._patches()
         with self.teller.timed("training"):
             source = self.builder.source(row, volumes, self.volumes.cases)
             self.learner.learn(experience, source, row.steps, self._put_back)
+        self._align()
         self._learnt = row.after
         self.volumes.leave(row.hospitals)
         self.results.experiences.append(
@@ -158,9 +163,22 @@ class Run:
                 "hospital": row.name,
                 "steps": row.steps,
                 "anonymous_peak": self.teller.peak,
-                **spent(self.learner, self.plugins, self._counted),
+                **spent(self.learner, self.plugins, self._patches().minus(self._counted)),
             }
         )
+
+    def _align(self) -> None:
+        """Weights, and what plugins keep beside exemplars, become those of the first rank, to the bit: what each makes of
+        the same patches may differ by roundings where a device adds in any order."""
+        if self.ranks.size > 1:
+            own = [plugin.state_dict() for plugin in self.plugins if not hasattr(plugin, "memory")]
+            self.ranks.share(tensors_of([self.learner.model.state_dict(), own]))
+
+    def _patches(self) -> Patches:
+        """What the ranks have drawn together."""
+        own = Patches.of(self.learner, self.plugins)
+        told = self.ranks.gather((own.drawn, own.again))
+        return Patches(sum(t[0] for t in told), sum(t[1] for t in told), own.replayed)
 
     def _opened(self, row: Round) -> list[StoredVolume]:
         """The training volumes of a round.
@@ -169,7 +187,11 @@ class Run:
             DataError: one pass has left the round behind, or a hospital that does not share its voxels.
         """
         check_open(self.options, row, self._reached, self._learnt)
-        return self.volumes.train(row.hospitals)
+        for first in (True, False):  # what the first rank has ingested the others find
+            if self.ranks.first is first:
+                opened = self.volumes.train(row.hospitals)
+            self.ranks.gather(None)
+        return opened
 
     def _evaluate(self, after: int) -> None:
         with self.teller.timed("evaluation"):
@@ -214,6 +236,7 @@ class Run:
         experience seeds them anew, from the run's seed and its number."""
         return {
             "after": after,
+            "ranks": self.ranks.size,
             "config_hash": self.options.config_hash,
             "learner": self.learner.state_dict(),
             "strategy": [plugin.state_dict() for plugin in self.plugins],
@@ -252,6 +275,8 @@ class Run:
         if not self.options.requires.resumable:
             return 0
         state, self._midway = self._generations.newest()
+        for found in (state, self._midway):
+            check_ranks(found, self.ranks)
         if self._midway is not None:
             self._load_told(self._midway)
         if state is None:
@@ -287,11 +312,12 @@ class Run:
         told = self.teller.saving()
         state = {
             "base": self._learnt,
+            "ranks": self.ranks.size,
             "experience": self._reached,
             "step": step,
             "config_hash": self.options.config_hash,
             "told": told,
-            "counted": list(astuple(Patches.of(self.learner, self.plugins).minus(self._counted))),
+            "counted": list(astuple(self._patches().minus(self._counted))),
             "label_space": self.space.state_dict(),
             "serving": self._serving(),
             "results": self.results.state_dict(),
@@ -307,7 +333,7 @@ class Run:
             return 0
         self.space.load_state_dict(state["label_space"])
         midway.put_back(state, self.learner, self.plugins)
-        self._counted = Patches.of(self.learner, self.plugins).minus(Patches(*state["counted"]))
+        self._counted = self._patches().minus(Patches(*state["counted"]))
         self.teller.went_on(state["told"])
         return int(state["step"])
 
