@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import forked
 import pytest
 from whole_runs import only_run, results, run, weights
 
+from lifelong_ct.cli.conf import own_folder
 from lifelong_ct.reporting.run_folder import read_run
 from lifelong_ct.training import checkpoint
 from lifelong_ct.training.learner import Learner
@@ -100,6 +102,18 @@ def test_killed_at_a_random_moment(
     assert dying(tmp_path, args, when) in (0, -signal.SIGKILL)
     assert forked.run(lambda: run(tmp_path, *args) and os._exit(1)) == 0
     assert outcome(tmp_path) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(file.stem for file in (own_folder() / "strategy").glob("*.yaml")))
+def test_every_strategy_killed_in_the_second_experience(name: str, tmp_path: Path) -> None:
+    args = (f"strategy={name}", *RUN[1:])
+    assert dying(tmp_path, args, at_call(checkpoint, "save_file", 6)) == -signal.SIGKILL
+    assert forked.run(lambda: run(tmp_path, *args) and os._exit(1)) == 0
+    killed = outcome(tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    assert run(tmp_path, *args) == 0
+    assert killed == outcome(tmp_path)
 
 
 def test_an_evaluation_that_fails_costs_no_training(
