@@ -1,4 +1,4 @@
-"""Data parallel training: `torchrun --nproc-per-node=2 -m lifelong_ct.cli.main train …`.
+"""Data parallel training: `torchrun --nproc-per-node=2 --no-python lifelong-ct train …`.
 
 Every rank takes its rows of each batch, so that `trainer.batch_size` is that of one rank; gradients are averaged, so that all
 make the same step. The first rank writes the run folder, the others nothing.
