@@ -226,7 +226,8 @@ class ExemplarMemory:
         return exemplar.stored + self._ranks.size * (exemplar.nbytes - exemplar.stored)
 
     def _descriptor(self, exemplar: Exemplar) -> Descriptor:
-        return replace(exemplar.descriptor, nbytes=self._size(exemplar))
+        known = exemplar.descriptor  # it remembers what was drawn for it
+        return known if self._ranks.size == 1 else replace(known, nbytes=self._size(exemplar))
 
     def _own(self, exemplars: Sequence[Exemplar]) -> dict[str, bytes]:
         ids = {e.id for e in exemplars if self._keeper[e.id] == self._ranks.rank}
