@@ -20,6 +20,8 @@ from lifelong_ct.data.splits import SIDES
 
 FOLDER_KEYS = ("root", "anatomy")
 FILE_KEYS = ("manifest", "test", "split", "splits", "patients")
+MODEL_FILES = ("plans", "weights")
+"""Options of a model that name files of another data set."""
 LISTS = ("test", "split", "patients")
 """Options of a hospital that name cases or patients."""
 GROUPS = (
@@ -73,6 +75,9 @@ def without_paths(config: Mapping[str, Any]) -> Redactor:
     for name, path in config["paths"].items():
         if isinstance(path, str) and path:
             redact.hide_root(path, name)
+    for key in MODEL_FILES:
+        if isinstance(path := config.get("model", {}).get(key), str):
+            redact.hide_root(path.rpartition("/")[0], "model")
     for entry in entries:
         for key in (*FOLDER_KEYS, *FILE_KEYS):
             if isinstance(path := entry.get(key), str):
@@ -117,9 +122,12 @@ def check_form(config: Mapping[str, Any]) -> None:
             part of a folder's.
     """
     for group in GROUPS:
-        if not isinstance(config.get(group), Mapping):
+        given = config.get(group)
+        if group == "trainer" and isinstance(given, Mapping) and set(given) == {"augment"}:
+            given = None  # `augment=` writes there too
+        if not isinstance(given, Mapping):
             raise LifelongCTError(
-                f"{group} is {_kind(config.get(group))}, not a group of keys",
+                f"{group} is {_kind(given)}, not a group of keys",
                 group,
                 f"choose one: {group}=…; --help",
             )

@@ -169,6 +169,25 @@ class LabelSpace:
             table[row] = np.where(allowed[row, :width], codes, row)
         return table
 
+    def mirrored(self) -> np.ndarray:
+        """The code that a voxel of each code has where left and right change places: int64 `[codes]`. An organ without
+        another side, or whose other side has no channel, keeps its own. Protocols that are missing are appended."""
+        of = self.vocabulary.mirror
+
+        def other(p: Protocol) -> Protocol:
+            return Protocol(
+                frozenset(of.get(o, o) for o in p.organs), p.within and of.get(p.within, p.within)
+            )
+
+        for protocol in list(self.protocols):
+            self._code(other(protocol))
+        table = np.arange(len(self.candidates()))
+        for own, organ in enumerate(self.channels, start=1):
+            table[own] = self.channel(of.get(organ, organ)) or own
+        for p, protocol in enumerate(self.protocols):
+            table[self._index(p)] = self._code(other(protocol))
+        return table
+
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
         protocols = [{"organs": sorted(p.organs), "within": p.within} for p in self.protocols]

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CHECK_BELOW = 0.85
-"""A scan whose certainty is lower is worth a look; a guess, `benchmarks/quality_flag.py` says what it catches."""
+CHECK_BELOW = 0.9
+"""A scan whose certainty is lower is worth a look; chosen on drawn scans (benchmarks/quality_flag.py, docs/predict.md)."""
 
 
 class Certainty:

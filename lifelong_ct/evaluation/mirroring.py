@@ -58,12 +58,15 @@ def checked_axes(axes: Sequence[int]) -> None:
         raise LifelongCTError(f"mirror={shown}", "evaluation.mirror", "list some of the axes 0, 1 and 2")
 
 
-def swapped(organs: Sequence[str], vocabulary: Vocabulary | None = None) -> list[int]:
+def swapped(
+    organs: Sequence[str], vocabulary: Vocabulary | None = None, where: str = "evaluation.mirror"
+) -> list[int]:
     """The channel that each channel becomes in the mirror.
 
     Args:
         organs: of the channels behind the background.
         vocabulary: the library's own where None.
+        where: key that asks for the mirror, for the error.
 
     Raises:
         LifelongCTError: an organ of one side whose other side has no channel, or that the body does not have twice
@@ -81,7 +84,7 @@ def swapped(organs: Sequence[str], vocabulary: Vocabulary | None = None) -> list
             why = f"its other side, {other}, has no channel" if other else "the body has no other one"
             raise LifelongCTError(
                 f"{organ} cannot be mirrored from left to right: {why}",
-                "evaluation.mirror",
+                where,
                 "leave axis 0 out",
             )
     return channels

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.reporting.run_folder import LOG, RESULTS, TRAIN, Run, read_run
+from lifelong_ct.reporting.run_folder import CONFIG, LOG, RESULTS, TRAIN, Run, read_run
 from lifelong_ct.reporting.text import UNDEFINED, number, plural
 
 REPORT = "report"
 LOCK = ".lock"
+OURS = (RESULTS, CONFIG, TRAIN, LOG, LOCK)
+"""Files by one of which a folder is known as a run's. The name of any other folder is nobody's business: it may be a
+patient's."""
 GOES_ON = "the same command goes on"
 
 
@@ -42,7 +45,7 @@ class Collection:
 
 
 def collect(runs: Path) -> Collection:
-    """Reads every run folder directly below `runs`; a damaged one is listed, not fatal.
+    """Reads every run folder directly below `runs`; a damaged one is listed, not fatal; what is none is passed over.
 
     Raises:
         LifelongCTError: there is no such folder.
@@ -51,7 +54,7 @@ def collect(runs: Path) -> Collection:
         raise LifelongCTError("there is no such folder", str(runs), "give paths.runs, or the folder of a run")
     found = Collection()
     for path in sorted(runs.iterdir()):
-        if not path.is_dir() or path.name == REPORT or path.name.startswith("."):
+        if not any((path / name).exists() for name in OURS):
             continue
         if not (path / RESULTS).exists() and (path / LOCK).exists():
             found.left_out.append(LeftOut(path.name, "starting", written=_written(path), why=GOES_ON))

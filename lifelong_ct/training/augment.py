@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lifelong_ct.core.errors import LifelongCTError
+
+
+class Augmentation(Protocol):
+    """What changes a batch on the device. One that also has `bind` (see `augmentation.Transform`) is told before the run
+    what its voxels and codes are."""
+
+    def __call__(self, x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """int16 HU `[B,C,D,H,W]` and codes `[B,1,D,H,W]` → float32 HU and codes; depends on the seed only."""
+        ...
 
 
 class Augment:

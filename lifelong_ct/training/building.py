@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from lifelong_ct.avalanche_bridge.plugin import Arrival, StrategyContext, StrategyPlugin
@@ -20,9 +21,11 @@ from lifelong_ct.data.sampling import make_schedule
 from lifelong_ct.data.store import VolumeStore
 from lifelong_ct.data.volume import StoredVolume
 from lifelong_ct.memory.files import FOLDER, ExemplarFiles
+from lifelong_ct.models.nnunet import NnunetModel
 from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import planner
 from lifelong_ct.training.experience_patches import ExperiencePatches
+from lifelong_ct.training.feed import BUFFERS, PINNED, feed_for, pinned_bytes
 from lifelong_ct.training.learner import AMP_TYPES, Learner, StepReport
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.rounds import Round
@@ -65,7 +68,8 @@ class Builder:
     def demands(self) -> list[planner.Demand]:
         """Who will hold how much, at least. Binds the plugins."""
         groups = [row.hospitals for row in self.rounds]
-        return planner.demands(self.options, groups, self._bound_plugins())
+        found = planner.demands(self.options, groups, self._bound_plugins())
+        return [*found, *self._feeding()]
 
     def store(self, demands: Iterable[planner.Demand]) -> VolumeStore:
         """The volume store, once the plan is admitted.
@@ -76,7 +80,7 @@ class Builder:
         demands = list(demands)
         planner.check(self.ledger, demands)
         by_owner = {(row.kind, row.owner): row.nbytes for row in demands}
-        for kind, owner in planner.RESERVED:
+        for kind, owner in (*planner.RESERVED, *((row.kind, row.owner) for row in self._feeding())):
             self.ledger.admit(kind, owner, by_owner[kind, owner])
         own, self._worker_cache = self._cache_bytes(by_owner["ram", planner.EVALUATION])
         return VolumeStore(self.options.store, self.ledger, own, self.ledger.free("disk"))
@@ -103,11 +107,19 @@ class Builder:
         return model.to(self.device)
 
     def learner(self, on_step: Callable[[StepReport], None]) -> Learner:
-        """A learner with a fresh network."""
+        """A learner with a fresh network.
+
+        Raises:
+            LifelongCTError: patches of some round cannot be augmented as asked.
+        """
         trainer = self.options.trainer
+        self._bind_augmentation(None)
         model = self.model()
         for plugin in self.plugins:
             model = plugin.shape(model)
+        if isinstance(model, NnunetModel):  # what its weights know is known before the first hospital
+            self.space.see(organ for organ in model.organs if organ in self.space.organs)
+            model.know(self.space.channels)
         learner = Learner(
             model=model,
             criterion=self.options.new_loss(self.space),
@@ -123,6 +135,7 @@ class Builder:
             reset_optimizer=trainer.reset_optimizer,
             boundaries=self.stream.boundaries,
             augment=trainer.augment,
+            feed=feed_for(self.device, self.ledger),
             seed=self.options.seed,
             on_step=on_step,
         )
@@ -162,10 +175,8 @@ class Builder:
         Raises:
             LifelongCTError: after one of the rounds windows could not be mirrored.
         """
-        seen: set[str] = set()
-        for row in self.rounds:
-            seen.update(sees(case for hospital in row.hospitals for case in hospital.train))
-            mirroring_of(self.options.evaluation, [organ for organ in self.space.organs if organ in seen])
+        for organs in self._seen():
+            mirroring_of(self.options.evaluation, organs)
         return Scorer(
             self.options.evaluation,
             spacing=None,
@@ -180,8 +191,9 @@ class Builder:
         )
 
     def source(self, row: Round, volumes: Sequence[StoredVolume], cases: Sequence[Case]) -> PatchLoader:
-        """Training patches of a round, from its volumes and their cases."""
+        """Training patches of a round, from its volumes and their cases; their augmentation goes by the median spacing."""
         data, identity = self.options.data, self.options.identity
+        self._bind_augmentation(np.median([volume.spacing for volume in volumes], axis=0).tolist())
         return PatchLoader(
             volumes,
             self.space,
@@ -202,6 +214,33 @@ class Builder:
             rank=self.ranks.rank,
             ranks=self.ranks.size,
         )
+
+    def _bind_augmentation(self, spacing: Sequence[float] | None) -> None:
+        """Tells what changes patches what they are.
+
+        Raises:
+            LifelongCTError: it cannot serve the organs of a round.
+        """
+        bind = getattr(self.options.trainer.augment, "bind", None)
+        if bind is not None:
+            bind(self.space, spacing, self._seen())
+
+    def _seen(self) -> list[list[str]]:
+        """The organs that have a channel after each round."""
+        seen: set[str] = set()
+        found = []
+        for row in self.rounds:
+            seen.update(sees(case for hospital in row.hospitals for case in hospital.train))
+            found.append([organ for organ in self.space.organs if organ in seen])
+        return found
+
+    def _feeding(self) -> list[planner.Demand]:
+        """What brings batches to a GPU."""
+        if self.device.type != "cuda":
+            return []
+        stream = self.stream
+        nbytes = pinned_bytes(stream.patch, self.options.trainer.batch_size, stream.channels)
+        return [planner.Demand("ram", PINNED, nbytes, f"{BUFFERS} batches on their way to the GPU")]
 
     def _patient(self, case: Case) -> str:
         return self.options.identity.of_patient(case.hospital, case.patient)

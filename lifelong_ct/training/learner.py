@@ -21,7 +21,8 @@ from lifelong_ct.core.ranks import Ranks
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.models.restoring import fitted, structure
 from lifelong_ct.models.routing import tiles
-from lifelong_ct.training.augment import Augment
+from lifelong_ct.training.augment import Augmentation
+from lifelong_ct.training.feed import Feed, as_they_are
 from lifelong_ct.training.group import average_gradients
 
 _ASIDE = 1 << 40
@@ -76,6 +77,7 @@ class Learner(SupervisedTemplate):
         boundaries: whether the plugins hear where an experience begins and ends. Without, only their hooks around
             iterations fire: those around training, experiences and epochs would tell.
         augment: applied to patches on the device.
+        feed: brings batches to the device.
         seed: of the run.
         on_step: told every optimizer step.
 
@@ -112,7 +114,8 @@ class Learner(SupervisedTemplate):
         schedule: str = "poly",
         reset_optimizer: bool = True,
         boundaries: bool = True,
-        augment: Augment | None = None,
+        augment: Augmentation | None = None,
+        feed: Feed = as_they_are,
         seed: int = 0,
         on_step: Callable[[StepReport], None] = lambda report: None,
     ) -> None:
@@ -131,7 +134,7 @@ class Learner(SupervisedTemplate):
         self._make_optimizer, self._width = optimizer, width
         self.accumulate, self.amp, self.clip, self.schedule = accumulate, kind, clip, schedule
         self.reset_optimizer, self.augment, self.seed, self.on_step = reset_optimizer, augment, seed, on_step
-        self.boundaries = boundaries
+        self.boundaries, self.feed = boundaries, feed
         self._deaf = [] if boundaries else list(plugins)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == "fp16")
         self.source: PatchSource | None = None
@@ -237,7 +240,7 @@ class Learner(SupervisedTemplate):
         """All optimizer steps of one experience."""
         assert self.source is not None
         first = self._begin()
-        batches = self.source.batches(first * self.accumulate, self.steps * self.accumulate)
+        batches = self.feed(self.source.batches(first * self.accumulate, self.steps * self.accumulate))
         try:
             for step in range(first, self.steps):
                 if self._stop_training:

@@ -25,7 +25,7 @@ from lifelong_ct.evaluation.cases import Metric
 from lifelong_ct.evaluation.mirroring import checked_axes
 from lifelong_ct.memory.shelves import TIERS
 from lifelong_ct.streams.base import Stream
-from lifelong_ct.training.augment import Augment
+from lifelong_ct.training.augment import Augmentation
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class TrainerOptions:
     clip: float | None = None
     schedule: str = "poly"
     reset_optimizer: bool = True
-    augment: Augment | None = None
+    augment: Augmentation | None = None
     device: str = "auto"
     channels_last: bool | str = "auto"
     stop_after: int | None = None

@@ -56,8 +56,12 @@ class Panel:
         return [self._panel(hospital) for hospital in everybody if hospital.name in wanted]
 
     def within(self, experience: int) -> list[Hospital]:
-        """Hospitals to score while an experience is learnt: its own and those of the earlier ones."""
-        wanted = {h for e in self.stream.experiences[:experience] for h in e.task.hospitals}
+        """Hospitals to score while an experience is learnt, the same all the way: its own, and of the earlier ones those
+        learnt last, which have the most to lose, as far as `hospitals` allows."""
+        learnt = [h for e in self.stream.experiences[:experience][::-1] for h in e.task.hospitals]
+        own = len(set(self.stream.experiences[experience - 1].task.hospitals))
+        most = None if self.most is None else max(self.most, own)
+        wanted = list(dict.fromkeys(learnt))[:most]
         return [self._panel(hospital) for hospital in self.stream.scored if hospital.name in wanted]
 
     def _due(self, experience: int, matrix: ResultMatrix) -> frozenset[str]:

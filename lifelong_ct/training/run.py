@@ -86,6 +86,8 @@ class Run:
             )
             self.teller.start(self.rounds, self.plugins, done, self._place_within())
             self._every = self._every_steps()
+            if done == 0 and self._midway is None and self.space.channels:
+                self.teller.note(f"known before the first hospital: {', '.join(self.space.channels)}")
             status = self._rounds(done)
         except BaseException as error:
             self.teller.broke(error)
@@ -113,7 +115,8 @@ class Run:
     def _rounds(self, done: int) -> str:
         last, self._reached, self._learnt = self.rounds[-1].after, done + 1, done
         fresh = done == 0 and self._midway is None
-        if fresh and len(self.rounds) > 1 and self.options.evaluation.schedule != "final":
+        begun = len(self.rounds) > 1 or bool(self.space.channels)  # by weights that know organs
+        if fresh and begun and self.options.evaluation.schedule != "final":
             self._evaluate(0)
         for row, experience in zip(self.rounds, self.experiences, strict=True):
             if row.after < done or (row.after == done and not self._unscored):

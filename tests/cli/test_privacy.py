@@ -34,6 +34,19 @@ def test_identifiers_of_a_manifest_are_hidden_even_where_it_is_broken(tmp_path):
         assert word not in text
 
 
+def test_folders_of_a_model_s_files_are_hidden(tmp_path):
+    """Those of nnU-Net are named after a data set."""
+    files = {
+        "plans": "results/Dataset007_Doe/plans.json",
+        "weights": "/results/Dataset007_Doe/fold_0/final.pth",
+    }
+    config = {**_config(tmp_path), "model": {"_target_": "x", **files}}
+    redact = privacy.redactor(config, Identity(tmp_path))
+    shown = privacy.public(config, config, redact)
+    assert shown["model"] == {"_target_": "x", "plans": "<model>", "weights": "<model>"}
+    assert "Doe" not in redact(f"model.plans={files['plans']} model.weights={files['weights']}")
+
+
 def test_an_inline_manifest_is_not_shown(tmp_path):
     config = _config(tmp_path, manifest={"cases": [{"id": "SCAN-77", "patient": "Doe^Jane"}]})
     redact = privacy.redactor(config, Identity(tmp_path))

@@ -1,7 +1,12 @@
 """Every YAML composes, and what has a target is built."""
 
+from inspect import signature
+
+import planned
 import pytest
+import torch
 from drawn import Described, drawn, sampler
+from hydra.utils import get_class
 
 from lifelong_ct.cli import compose
 from lifelong_ct.cli.conf import options
@@ -40,8 +45,9 @@ def test_hospitals_compose_and_their_layouts_take_their_options(choice):
 
 
 @pytest.mark.parametrize("choice", options()["model"])
-def test_models_are_built(choice):
-    config = compose.plain(compose.compose(compose.Request([f"model={choice}"])))
+def test_models_are_built(choice, tmp_path):
+    needed = [f"model.plans={planned.write(tmp_path)[0]}"] if choice == "nnunet" else []
+    config = compose.plain(compose.compose(compose.Request([f"model={choice}", *needed])))
     assert build(config["model"], "model").grow(3)
 
 
@@ -55,6 +61,21 @@ def test_sampling_policies_are_built_and_draw(choice):
         draws = [[start for _, start in drawn(sampler([volume], policy=policy), 20)] for _ in range(2)]
         assert draws[0] == draws[1]
         assert len(set(draws[0])) > 5
+
+
+@pytest.mark.parametrize("choice", options()["augment"])
+def test_augmentations_are_built_and_keep_the_shape(choice):
+    """And each transform lists every argument that it takes."""
+    config = compose.plain(compose.compose(compose.Request([f"augment={choice}"])))["trainer"]["augment"]
+    augment = build(config, "trainer.augment")
+    if augment is None:
+        return
+    for entry in (config.get("transforms") or {}).values():
+        assert set(entry) - {"_target_"} == set(signature(get_class(entry["_target_"])).parameters)
+    x = torch.zeros(2, 1, 8, 8, 8, dtype=torch.int16)
+    out, codes = augment(x, x.to(torch.uint8), 0)
+    assert (out.shape, out.dtype) == (x.shape, torch.float32)
+    assert (codes.shape, codes.dtype) == (x.shape, torch.uint8)
 
 
 @pytest.mark.parametrize("choice", options()["loss"])

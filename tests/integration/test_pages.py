@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import planned
 import pytest
 import scans
 import yaml
@@ -83,6 +84,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if named := re.match(r"# (\S+\.yaml)\n", block):
                 (folder / named[1]).parent.mkdir(parents=True, exist_ok=True)
                 (folder / named[1]).write_text(block)
+    trained = yaml.safe_load((folder / "myconf" / "model" / "trained.yaml").read_text())
+    planned.write(
+        (folder / trained["plans"]).parent, planned.plans(lambda own: own.update(spacing=[3.0] * 3))
+    )
+    (folder / trained["weights"]).parent.mkdir()
+    (folder / trained["plans"]).with_name("checkpoint_final.pth").rename(folder / trained["weights"])
     stream: dict[str, Any] = yaml.safe_load((ROOT / "conf" / "stream" / "real_ct.yaml").read_text())
     del stream["defaults"]
     stream["hospitals"] = [
@@ -128,7 +135,7 @@ def smallest(args: list[str]) -> list[str]:
     small = ["debug=tiny"]
     if not any(arg.startswith("reporter.wandb.enabled=") for arg in args):
         small.append("reporter.wandb.enabled=false")
-    own = {"stream=mine", "stream=ours"} & set(args)
+    own = {"stream=mine", "stream=ours", "stream=after_nnunet"} & set(args)
     return small if own or args[0] == "predict" else [*small, "stream.common.shape=[32,32,32]"]
 
 

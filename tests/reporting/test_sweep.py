@@ -44,6 +44,8 @@ def runs(tmp_path: Path, made_up) -> Path:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "results.json").write_text("{")
     (tmp_path / "notes.txt").write_text("not a run")
+    (tmp_path / "Anna Beispiel 1950").mkdir()
+    (tmp_path / "Anna Beispiel 1950" / "ct.nii.gz").write_bytes(b"no run either")
     return tmp_path
 
 

@@ -8,6 +8,7 @@ from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.types import Case, EvaluationRow
 from lifelong_ct.evaluation.dice import Dice
 from lifelong_ct.evaluation.matrix import ResultMatrix
+from lifelong_ct.evaluation.tasks import Task
 from lifelong_ct.training.options import EvaluationOptions
 from lifelong_ct.training.panel import Panel, chosen
 
@@ -83,6 +84,18 @@ def test_within_an_experience_the_hospitals_learnt_so_far() -> None:
     made = stream(*({"name": name, "test": [16] * 3} for name in NAMES[:3]), unseen=[{"name": "u"}])
     panel = Panel(made, cases=1)
     assert [(h.name, len(h.test)) for h in panel.within(2)] == [("h1", 1), ("h2", 1)]
+
+
+def test_within_an_experience_of_a_long_stream_the_hospitals_learnt_last() -> None:
+    panel = Panel(stream(*({"name": name} for name in NAMES)), hospitals=3)
+    assert [h.name for h in panel.within(2)] == ["h1", "h2"]
+    assert [h.name for h in panel.within(8)] == ["h6", "h7", "h8"]
+
+
+def test_all_of_the_present_hospitals_are_scored_within_however_few_are_allowed() -> None:
+    made = stream(*({"name": name} for name in NAMES[:3]))
+    made.experiences = [replace(made.experiences[0], task=Task(tuple(NAMES[:3])))]
+    assert [h.name for h in Panel(made, hospitals=2).within(1)] == NAMES[:3]
 
 
 @pytest.mark.parametrize("key", ["panel", "panel_hospitals", "within"])
