@@ -59,5 +59,12 @@ class StockPlugin(StrategyPlugin):
         """Attributes that a checkpoint cannot hold."""
         return [name for name, value in vars(self.plugin).items() if not can_encode(value)]
 
+    def state_within(self) -> dict[str, Any] | None:
+        """Its attributes, where all of them can be told."""
+        return None if self.lost_on_resume() else self.state_dict()
+
+    def load_state_within(self, state: dict[str, Any], strategy: Any) -> None:
+        self.load_state_dict(state)
+
     def held_bytes(self) -> dict[str, int]:
         return {"gpu": tensor_bytes(self.state_dict())}

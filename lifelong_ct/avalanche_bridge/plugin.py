@@ -9,6 +9,7 @@ from typing import Any
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.ranks import Ranks
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.memory.exemplars import ExemplarMemory, Origin
 from lifelong_ct.memory.files import ExemplarFiles
@@ -47,6 +48,7 @@ class StrategyContext:
         exemplar_files: of the run folder, with `exemplar_tier: disk`.
         exemplar_tier: where exemplars lie, ram or disk.
         arrivals: what each experience brings, in order.
+        ranks: processes that train together.
     """
 
     seed: int
@@ -61,6 +63,7 @@ class StrategyContext:
     exemplar_files: ExemplarFiles | None = None
     exemplar_tier: str = "ram"
     arrivals: list[Arrival] = field(default_factory=list)
+    ranks: Ranks = field(default_factory=Ranks)
     _memories: int = field(default=0, init=False, repr=False)
 
     def exemplars(self, selection: SelectionPolicy) -> ExemplarMemory:
@@ -83,7 +86,14 @@ class StrategyContext:
         shelf = RamShelf(self.exemplar_files) if on_disk is None else DiskShelf(on_disk, owner)
         budget = self.exemplar_bytes
         return ExemplarMemory(
-            budget, selection, self.ledger, self.seed, self.sharing, shelf=shelf, owner=owner
+            budget,
+            selection,
+            self.ledger,
+            self.seed,
+            self.sharing,
+            shelf=shelf,
+            owner=owner,
+            ranks=self.ranks,
         )
 
     def present(self, strategy: Any) -> str | None:
@@ -112,6 +122,9 @@ class StrategyPlugin(SupervisedPlugin):
     context: StrategyContext
     reads_gradient = False
     """Whether its `after_backward` takes `p.grad` for the gradient of the loss."""
+    distributed = False
+    """Whether several ranks with their shares of each batch learn what one with the whole batch does: what it adds to the
+    loss is a mean over samples, and what it keeps is the same on all ranks, or asked of them (`context.ranks`)."""
     adds_samples = False
     """Whether what it adds to the loss is that of stored samples, not of the patch: it may then change with the size of the
     patch, since other samples are stored."""
@@ -158,6 +171,15 @@ class StrategyPlugin(SupervisedPlugin):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`; called after `bind`."""
+
+    def state_within(self) -> dict[str, Any] | None:
+        """Between two steps of an experience: what has changed since its first step, likewise. What the hooks before the
+        first step make need not be there: they fire again before `load_state_within`. None where that is not known; then
+        no checkpoint is written within experiences."""
+        return None
+
+    def load_state_within(self, state: dict[str, Any], strategy: Any) -> None:
+        """Restores `state_within`, with the hooks before the first step fired and the model as it was."""
 
     def replayed(self) -> int | None:
         """Stored samples that it has trained on since it was made; None where it does not count them."""

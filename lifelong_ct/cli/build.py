@@ -23,6 +23,7 @@ from lifelong_ct.core.units import parse_bytes
 from lifelong_ct.data.sampling import SamplingPolicy
 from lifelong_ct.streams.base import Stream
 from lifelong_ct.training.options import (
+    CheckpointOptions,
     DataOptions,
     EvaluationOptions,
     FitOptions,
@@ -113,6 +114,7 @@ class Blueprint:
             data=_options(DataOptions, values["data"], "data"),
             trainer=_options(TrainerOptions, trainer, "trainer"),
             evaluation=_options(EvaluationOptions, evaluation, "evaluation"),
+            checkpoint=_options(CheckpointOptions, values["checkpoint"], "checkpoint"),
             folder=self.folder,
             store=Path(values["paths"]["store"]),
             identity=self.identity,

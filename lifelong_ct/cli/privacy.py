@@ -34,11 +34,12 @@ GROUPS = (
     "data",
     "sampling",
     "trainer",
+    "checkpoint",
     "evaluation",
     "reporter",
 )
 PLACES = ("runs", "state", "store")
-UNHASHED = ("paths", "reporter", "group")
+UNHASHED = ("paths", "reporter", "group", "checkpoint")
 """Groups that do not change what a run computes."""
 UNHASHED_KEYS = {
     "trainer": ("stop_after", "keep_checkpoints", "checkpointing", "optimizer_state"),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from lifelong_ct.reporting.text import shown_path
 
 if TYPE_CHECKING:
     from lifelong_ct.cli.build import Blueprint
+    from lifelong_ct.core.ranks import Ranks
 
 # What is heavy is imported when it is needed: a typo should not wait for torch.
 
@@ -34,6 +36,12 @@ def main(args: Sequence[str]) -> int:
     if not compose.is_sweep(request):
         train(compose.compose(request), request.overrides)
         return 0
+    from lifelong_ct.training.group import started
+
+    if started() > 1:
+        raise LifelongCTError(
+            f"{started()} ranks were started for a sweep", "-m", "give torchrun one run at a time"
+        )
     return _sweep(request)
 
 
@@ -47,6 +55,7 @@ def train(config: DictConfig, command: list[str]) -> dict[str, Any]:
     from lifelong_ct.cli.telling import cause, told
     from lifelong_ct.reporting.run_folder import PAGE
     from lifelong_ct.training.folder import claimed, finished
+    from lifelong_ct.training.group import joined
 
     redact: Callable[[str], str] = str
     where = "the configuration"
@@ -61,24 +70,25 @@ def train(config: DictConfig, command: list[str]) -> dict[str, Any]:
             page = shown_path(blueprint.folder / PAGE, sys.stdout.isatty())
             print(f"{blueprint.name} is finished already: {page}")
             return results
-        with claimed(blueprint.folder):
-            return _train(blueprint)
+        with joined() as ranks, claimed(blueprint.folder) if ranks.first else nullcontext():
+            return _train(blueprint, ranks)
     except Exception as error:
         raise told(error, redact, where) from cause(error)
 
 
-def _train(blueprint: Blueprint) -> dict[str, Any]:
+def _train(blueprint: Blueprint, ranks: Ranks) -> dict[str, Any]:
     from lifelong_ct.cli.instantiate import build
     from lifelong_ct.reporting.build import make_reporters
+    from lifelong_ct.training.group import Silent
     from lifelong_ct.training.prediction.record import fitted_run
     from lifelong_ct.training.run import Run
 
     values = blueprint.values
-    reporters = make_reporters(
-        values["reporter"], blueprint.folder, blueprint.redact, values.get("group"), build
-    )
+    made = (values["reporter"], blueprint.folder, blueprint.redact, values.get("group"), build)
+    reporters: Any = make_reporters(*made) if ranks.first else Silent()
     try:
-        run = Run(fitted_run(blueprint.options()), reporters)
+        options = fitted_run(blueprint.options())
+        run = Run(options, reporters, ranks)
     except Exception as error:
         status = "refused" if isinstance(error, Refused) else "failed"
         reporters.event("run_ended", **_failure(blueprint, error, status))

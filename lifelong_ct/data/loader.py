@@ -52,6 +52,8 @@ class PatchLoader:
         ledger: asked for queues, buffers and the caches of processes.
         names: what the case of each volume is called in an error; its content digest where None.
         patients: keyed hash of each volume's patient, for the batches; None where nobody needs to know.
+        rank, ranks: which rows of a batch of `ranks` times the size `batches` gives: the `rank`-th of every `ranks`; `batch`
+            gives the first ones to everybody.
 
     Attributes:
         position: number of the next batch.
@@ -79,10 +81,13 @@ class PatchLoader:
         ledger: Ledger | None = None,
         names: Sequence[str] | None = None,
         patients: Sequence[str] | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
+        self.rank, self.ranks, self.rows = rank, ranks, batch_size
         self.volumes, self.patch = volumes, (patch[0], patch[1], patch[2])
         self.sampler = PatchSampler(
-            volumes, patch, batch_size, seed_keys, foreground, policy=policy, schedule=schedule
+            volumes, patch, batch_size * ranks, seed_keys, foreground, policy=policy, schedule=schedule
         )
         self.read_ahead, self.workers = max(1, read_ahead), max(1, workers)
         self.worker_kind, self.timeout = budget.checked_kind(worker_kind), timeout
@@ -106,7 +111,7 @@ class PatchLoader:
         Raises:
             DataError: a volume cannot be read, or is closed.
         """
-        draws = self.sampler.centres(step)
+        draws = self.sampler.centres(step)[: self.rows]
         buffers = self._buffers(len(draws))
         corners = [self._read(Task(step, i, d.volume, d.centre), buffers) for i, d in enumerate(draws)]
         return self._batch(draws, corners, buffers.x, buffers.y)
@@ -126,7 +131,7 @@ class PatchLoader:
             return
         with budget.admitted(self.ledger, self.needs()), self._reading() as readers:
             depth = self.read_ahead + self.workers
-            flow = Flow(readers, self.sampler.centres, depth, self.timeout, self._name)
+            flow = Flow(readers, self._centres, depth, self.timeout, self._name)
             for ready in flow.run(start, stop):
                 self.position = ready.step + 1
                 self._close_shown(ready.step, self.position, readers)
@@ -137,7 +142,7 @@ class PatchLoader:
         """Owner → bytes that `batches` asks the ledger for; the volumes' own cache is not among them."""
         return budget.needs(
             self.patch,
-            self.sampler.batch_size,
+            self.rows,
             read_ahead=self.read_ahead,
             workers=self.workers,
             kind=self.worker_kind,
@@ -172,6 +177,9 @@ class PatchLoader:
             parts.append([type(chooser).__name__, sorted(plain.items())])
         return xxhash.xxh3_64_hexdigest(repr(parts).encode())
 
+    def _centres(self, step: int) -> list[Draw]:
+        return self.sampler.centres(step)[self.rank :: self.ranks]
+
     def _check_end(self, stop: int) -> None:
         if self.total is not None and stop > self.total:
             self.sampler.centres(stop - 1)  # says what there is
@@ -202,7 +210,7 @@ class PatchLoader:
     def _processes(self) -> ProcessReaders:
         ranked = sorted(enumerate(self.volumes), key=lambda pair: pair[1].digest)
         slots = self.read_ahead + self.workers
-        batch = (self.sampler.batch_size, self.volumes[0].channels, *self.patch)
+        batch = (self.rows, self.volumes[0].channels, *self.patch)
         return ProcessReaders(
             ranked,
             dict(enumerate(self._luts)),
@@ -222,7 +230,7 @@ class PatchLoader:
         if self.ledger is not None:
             slots = self.read_ahead + self.workers if self.worker_kind == "process" else in_flight
             one = budget.batch_bytes(
-                self.patch, self.sampler.batch_size, self.volumes[0].channels, self._code_type.itemsize
+                self.patch, self.rows, self.volumes[0].channels, self._code_type.itemsize
             )
             self.ledger.use("ram", budget.QUEUE, one * (slots + 2))
 

@@ -94,9 +94,9 @@ class Console:
         if self._bar is None:
             self._say(f"[{self._place}] {words.plural(cases, 'case')}, {words.plural(steps, 'step')}")
 
-    def _on_step(self, *, steps: int, loss: float, **_: Any) -> None:
+    def _on_step(self, *, step: int, steps: int, loss: float, **_: Any) -> None:
         self._left.done += 1
-        self._step += 1
+        self._step = step + 1
         line = f"[{self._place}] step {self._step}/{steps}, loss {number(loss)}"
         seconds = self._left.seconds()
         left = "" if seconds is None else f"{duration(seconds)} left"

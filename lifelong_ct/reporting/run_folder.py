@@ -137,8 +137,11 @@ class RunFolder:
         shown = redacted(config, self.redact)
         write_text(self.path / CONFIG, yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
         write_json(self.path / ENVIRONMENT, environment((config.get("trainer") or {}).get("amp")))
-        self.train.start(done)
+        within = data.get("within")
+        self.train.start(done, within)
         run, went_on = data["run"], f", going on after experience {done}" if done else ""
+        if within:
+            went_on = f", going on after step {within[1]} of experience {within[0]}"
         self._say(
             f"run {run['name']}: strategy {run['strategy']}, stream {run['stream']}, seed {run['seed']}{went_on}"
         )
@@ -148,6 +151,9 @@ class RunFolder:
 
     def _on_step(self, *, after: int, step: int, loss: float, lr: float, seconds: float, **_: Any) -> None:
         self.train.append(TrainStep(after, step, loss, lr, seconds))
+
+    def _on_saving(self) -> None:
+        self.train.flush()  # a run that goes on from here has all lines before
 
     def _on_stage(self, *, text: str, done: int, total: int) -> None:
         if done == total:

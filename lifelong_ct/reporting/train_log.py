@@ -36,13 +36,22 @@ class TrainLog:
         self.path = path
         self._pending: list[TrainStep] = []
 
-    def start(self, done: int) -> None:
-        """Keeps the lines of the first `done` experiences only.
+    def start(self, done: int, within: tuple[int, int] | None = None) -> None:
+        """Keeps the lines of the first `done` experiences only, and those of the first steps of one more.
+
+        Args:
+            done: experiences.
+            within: the one more, and how many of its steps.
 
         Raises:
             LifelongCTError: the file cannot be written.
         """
-        kept = [row for row in read_train_csv(self.path) if row.experience <= done]
+        more, steps = within or (0, 0)
+        kept = [
+            row
+            for row in read_train_csv(self.path)
+            if row.experience <= done or (row.experience == more and row.step < steps)
+        ]
         write_text(self.path, _text(kept, header=True))
         self._pending = []
 

@@ -71,6 +71,7 @@ class AGEM(Replay):
         self.context.ledger.admit("gpu", _OWNER, 2 * tensor_bytes(moving))
         strategy.model.train()
         self._reference = loss_gradient(strategy, past["x"], past["y"])
+        self.context.ranks.average(self._reference.values())
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """Takes the new patches; the micro-batch stays as it is."""

@@ -88,6 +88,14 @@ class ContinualSegment(Isolation):
         self.context.ledger.release("gpu", _MASKS)
         super().after_training_exp(strategy, **kwargs)
 
+    def state_within(self) -> dict[str, Any]:
+        """Which weights stay, once that has been decided."""
+        return {"masks": dict(self._masks)}
+
+    def load_state_within(self, state: dict[str, Any], strategy: Any) -> None:
+        self.context.ledger.admit("gpu", _MASKS, sum(mask.numel() for mask in state["masks"].values()))
+        self._masks = {name: mask.to(strategy.device) for name, mask in state["masks"].items()}
+
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         """With the masks of the decoder that is being pruned."""
         masks = sum(value.numel() for value in self._prunable(self._decoder()).values())

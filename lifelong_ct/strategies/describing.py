@@ -155,6 +155,15 @@ class Describer:
         if state:
             self._sum, self._summed = state["sum"].cpu().numpy(), (_RUN, int(state["count"]))
 
+    def state_within(self) -> dict[str, Any]:
+        """The sum behind the mean of an experience, or of the run."""
+        which, count = self._summed
+        return {"sum": torch.from_numpy(np.array(self._sum)), "which": which, "count": count}
+
+    def load_state_within(self, state: dict[str, Any]) -> None:
+        """Restores `state_within`."""
+        self._sum, self._summed = state["sum"].cpu().numpy(), (state["which"], int(state["count"]))
+
     def organs(self, y: Tensor) -> list[dict[str, int]]:
         """Voxels with each organ's label, where the policy needs it; y codes as stored, `[B,1,D,H,W]` on the CPU."""
         if "organs" not in self.needs:

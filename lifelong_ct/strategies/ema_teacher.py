@@ -56,6 +56,13 @@ class EMATeacher(TeacherPlugin):
         apart = consistency(strategy.mb_output, self.answer(strategy), strategy.mb_y)
         strategy.loss = strategy.loss + weight * apart
 
+    def state_within(self) -> dict[str, Any]:
+        """The teacher moves with every step."""
+        return self.state_dict()
+
+    def load_state_within(self, state: dict[str, Any], strategy: Any) -> None:
+        self.load_state_dict(state)
+
     def after_update(self, strategy: Any, **kwargs: Any) -> None:
         """θ' ← α θ' + (1 - α) θ."""
         steps = strategy.clock.train_iterations + 1

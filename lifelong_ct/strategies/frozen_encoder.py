@@ -33,6 +33,8 @@ class FrozenEncoder(StrategyPlugin):
         encoder: None for this rule, else names of parameters, with `*` and `?` as wildcards.
     """
 
+    distributed = True
+
     def __init__(self, encoder: Sequence[str] | None = None) -> None:
         super().__init__()
         if isinstance(encoder, str) or (encoder is not None and not encoder):
@@ -49,6 +51,10 @@ class FrozenEncoder(StrategyPlugin):
         if strategy.clock.train_exp_counter > 0:
             freeze(strategy.model, names)
             self._frozen = [m for m in strategy.model.modules() if _is_frozen_norm(m)]
+
+    def state_within(self) -> dict[str, Any]:
+        """What is frozen is found at the start of the experience."""
+        return {}
 
     def before_forward(self, strategy: Any, **kwargs: Any) -> None:
         """`model.train()` came before this."""

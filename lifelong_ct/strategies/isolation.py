@@ -27,6 +27,7 @@ class Isolation(StrategyPlugin):
     """
 
     title = "parts"
+    distributed = True
 
     def __init__(self, router_cases: int = 16) -> None:
         super().__init__()
@@ -102,6 +103,10 @@ class Isolation(StrategyPlugin):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._account(int(state["held"]))
+
+    def state_within(self) -> dict[str, Any]:
+        """Only the model changes."""
+        return {}
 
     def _arrival(self, number: int) -> Arrival:
         if number < len(self.context.arrivals):

@@ -197,6 +197,10 @@ class LatentReplay(StrategyPlugin):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.memory.load_state_dict(state["memory"])
 
+    def state_within(self) -> dict[str, Any]:
+        """The memory waits for the end of the experience."""
+        return {}
+
 
 def strides(patch: Sequence[int], grid: Sequence[int]) -> tuple[int, int, int]:
     """Voxels per axis of one feature's block.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -57,6 +58,15 @@ class LossPath:
         """Counts from 0 again."""
         torch._foreach_zero_(list(self.fall.values()))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Between two steps."""
+        return {"fall": dict(self.fall)}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`, for the same parameters."""
+        fill(self.fall, state["fall"])
+
     @property
     def nbytes(self) -> int:
         """Bytes of its tensors."""
@@ -64,3 +74,10 @@ class LossPath:
 
     def _of(self, tree: dict[str, Tensor]) -> list[Tensor]:
         return [tree[name] for name in self._moving]
+
+
+@torch.no_grad()
+def fill(tree: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copies values into tensors of the same names, which keep their device and layout."""
+    for name, value in values.items():
+        tree[name].copy_(value)

@@ -27,6 +27,7 @@ class QuadraticPenalty(StrategyPlugin):
     """
 
     title = "penalty"
+    distributed = True
 
     def __init__(self, strength: float) -> None:
         super().__init__()
@@ -86,6 +87,10 @@ class QuadraticPenalty(StrategyPlugin):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._admit(state["anchor"])
         self.importance, self.anchor = dict(state["importance"]), dict(state["anchor"])
+
+    def state_within(self) -> dict[str, Any]:
+        """Ω and θ* wait for the end of the experience."""
+        return {}
 
     def held_bytes(self) -> dict[str, int]:
         return {"gpu": tensor_bytes(self.state_dict())}

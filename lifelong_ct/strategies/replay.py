@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyContext, StrategyPlugin
-from lifelong_ct.core.errors import LimitExceeded
+from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.seeding import generator
 from lifelong_ct.core.units import format_bytes
 from lifelong_ct.memory.exemplars import Origin, least_bytes
@@ -37,6 +37,8 @@ class Replay(StrategyPlugin):
             little and saves most of the bytes, since noise does not compress; 1 keeps every bit.
     """
 
+    distributed = True
+
     def __init__(
         self,
         selection: SelectionPolicy,
@@ -62,6 +64,12 @@ class Replay(StrategyPlugin):
                 f"the limit is {format_bytes(context.exemplar_bytes)}",
                 "memory.exemplars",
                 f"raise it to many times {least}, or use strategy=naive",
+            )
+        if context.ranks.size > 1 and "mean" in needs_of(self.selection):
+            raise LifelongCTError(
+                f"{type(self.selection).__name__} compares with the mean of all that arrives, of which each rank sees a part",
+                "strategy.plugins.selection",
+                "use another selection, or one rank",
             )
         self.memory = context.exemplars(self.selection)
         self.describer = Describer(self.selection, context.label_space)
@@ -126,6 +134,14 @@ class Replay(StrategyPlugin):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.memory.load_state_dict(state["memory"])
         self.describer.load_state_dict(state.get("describer") or {})
+
+    def state_within(self) -> dict[str, Any]:
+        """What is held changes with every offer."""
+        return {"memory": self.memory.state_within(), "describer": self.describer.state_within()}
+
+    def load_state_within(self, state: dict[str, Any], strategy: Any) -> None:
+        self.memory.load_state_within(state["memory"])
+        self.describer.load_state_within(state["describer"])
 
     def held_bytes(self) -> dict[str, int]:
         return self.memory.held_bytes()

@@ -11,7 +11,7 @@ from lifelong_ct.avalanche_bridge.plugin import tensor_bytes
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.memory.selection.arguments import whole
 from lifelong_ct.strategies.arguments import check_numbers
-from lifelong_ct.strategies.path import LossPath
+from lifelong_ct.strategies.path import LossPath, fill
 from lifelong_ct.strategies.quadratic import QuadraticPenalty, laid_out, old_rows
 
 Weights = dict[str, Tensor]
@@ -132,6 +132,21 @@ class RWalk(QuadraticPenalty):
         for what, tree in (("Fisher", state["fisher"]), ("score", state["score"])):
             self.context.ledger.admit("gpu", f"RWalk {what}", tensor_bytes(tree))
         self.fisher, self.score = dict(state["fisher"]), dict(state["score"])
+
+    def state_within(self) -> dict[str, Any]:
+        """F, the path of the window, and the score that the experience has gained."""
+        if self.path is None:
+            return {}
+        trees = {"fisher": self.fisher, "started": self._started, "gained": self._gained}
+        told = {name: dict(tree) for name, tree in trees.items()}
+        return {**told, "path": self.path.state_dict(), "steps": self._steps, "fresh": self._fresh}
+
+    def load_state_within(self, state: dict[str, Any], strategy: Any) -> None:
+        assert self.path is not None
+        for name, tree in (("fisher", self.fisher), ("started", self._started), ("gained", self._gained)):
+            fill(tree, state[name])
+        self.path.load_state_dict(state["path"])
+        self._steps, self._fresh = state["steps"], state["fresh"]
 
     def held_bytes(self) -> dict[str, int]:
         moving = tensor_bytes([self._started, self._gained]) + (self.path.nbytes if self.path else 0)

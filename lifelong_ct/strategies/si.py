@@ -71,5 +71,13 @@ class SI(QuadraticPenalty):
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
         return {"gpu": 5 * model_bytes}
 
+    def state_within(self) -> dict[str, Any]:
+        """The path so far; where it started the hook before the first step knows."""
+        return {} if self.path is None else self.path.state_dict()
+
+    def load_state_within(self, state: dict[str, Any], strategy: Any) -> None:
+        assert self.path is not None
+        self.path.load_state_dict(state)
+
     def held_bytes(self) -> dict[str, int]:
         return {"gpu": super().held_bytes()["gpu"] + (0 if self.path is None else self.path.nbytes)}

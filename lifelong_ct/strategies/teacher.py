@@ -21,6 +21,8 @@ class TeacherPlugin(StrategyPlugin):
         teacher: None before the first experience has ended.
     """
 
+    distributed = True
+
     def __init__(self) -> None:
         super().__init__()
         self.teacher: SegmentationModel | None = None
@@ -57,6 +59,10 @@ class TeacherPlugin(StrategyPlugin):
         teacher.load_state_dict(state["teacher"])
         self._admit(teacher)
         self._freeze(teacher)
+
+    def state_within(self) -> dict[str, Any]:
+        """The teacher stays as it is while it teaches."""
+        return {}
 
     def held_bytes(self) -> dict[str, int]:
         return {"gpu": 0 if self.teacher is None else tensor_bytes(dict(self.teacher.state_dict()))}

@@ -25,6 +25,7 @@ from lifelong_ct.cli.train import train
 from lifelong_ct.reporting.build import make_reporters
 from lifelong_ct.testing.holding import check_flat, check_told
 from lifelong_ct.testing.invariance import check_invariance
+from lifelong_ct.testing.midway import check_midway
 from lifelong_ct.testing.scenarios import check_held_out, check_online, check_unbounded
 from lifelong_ct.training import checkpoint, planner
 from lifelong_ct.training.run import Run
@@ -37,7 +38,8 @@ def check_strategy(name: str, folder: Path, *overrides: str) -> None:
     """Checks that `strategy=<name>` composes, lists every argument, cites its source, trains two tiny
     experiences, resumes in another run to identical weights and scores, and stays inside its declared bytes; on tiny
     hospitals in memory, that it holds no more after 20 of them than after 2 (or what it declares: `grows`), and that what it
-    adds to the loss does not depend on the size of the patch; and that a stream which it does not allow is refused.
+    adds to the loss does not depend on the size of the patch, and that it goes on from the middle of one as if nobody had
+    stopped it; and that a stream which it does not allow is refused.
 
     Args:
         name: of the YAML.
@@ -77,8 +79,10 @@ def check_alone(name: str, config: dict[str, Any]) -> None:
     check_flat(name, plugins, grows)
     check_invariance(name, plugins)
     check_held_out(name, plugins, strategy.get("requires") or {})
+    check_midway(name, plugins)
     if not (strategy.get("requires") or {}).get("boundaries"):
         check_unbounded(name, plugins)
+        check_midway(name, plugins, boundaries=False)
 
 
 def check_arguments(plugin: dict[str, Any], name: str, source: re.Pattern[str] = _SOURCE) -> None:

@@ -131,9 +131,9 @@ class TinyWorld:
             boundaries=boundaries,
         )
 
-    def learn(self, hospital: int, steps: int = 1) -> None:
-        """Trains on the next hospital."""
-        self.learner.learn(self._experiences[hospital], self.sources[hospital], steps)
+    def learn(self, hospital: int, steps: int = 1, begin: Callable[[], int] = lambda: 0) -> None:
+        """Trains on the next hospital; `begin` as in `Learner.learn`."""
+        self.learner.learn(self._experiences[hospital], self.sources[hospital], steps, begin)
 
     def learn_joined(self, steps: int) -> None:
         """Trains on all hospitals one after another, so many steps each, as if they were one experience."""

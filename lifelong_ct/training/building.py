@@ -12,6 +12,7 @@ from lifelong_ct.avalanche_bridge.plugin import Arrival, StrategyContext, Strate
 from lifelong_ct.avalanche_bridge.stock import StockPlugin
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.ranks import Ranks
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import parse_bytes
@@ -47,6 +48,7 @@ class Builder:
         device: where to train.
         plugins: of the strategy.
         rounds: of the run.
+        ranks: of the run.
 
     Attributes:
         exemplar_files: of the run folder.
@@ -62,11 +64,14 @@ class Builder:
         device: torch.device,
         plugins: list[StrategyPlugin],
         rounds: Sequence[Round],
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
         self.options, self.ledger, self.device = options, ledger, device
         self.plugins, self.rounds = plugins, rounds
         self.stream, self.space = options.stream, options.stream.label_space
-        self.exemplar_files = ExemplarFiles(options.folder / FOLDER, options.trainer.keep_checkpoints)
+        kept = options.trainer.keep_checkpoints + (options.checkpoint.every_steps is not None)
+        self.exemplar_files = ExemplarFiles(options.folder / FOLDER, kept)
         self._worker_cache = 0
 
     def demands(self) -> list[planner.Demand]:
@@ -139,7 +144,7 @@ class Builder:
             model.know(self.space.channels)
         if trainer.compile:
             compile_network(model)
-        return self.learner_type(
+        learner = self.learner_type(
             model=model,
             criterion=self.options.new_loss(self.space),
             optimizer=self._optimizer(),
@@ -158,6 +163,8 @@ class Builder:
             seed=self.options.seed,
             on_step=on_step,
         )
+        learner.ranks = self.ranks
+        return learner
 
     def _optimizer(self) -> Callable[[Any], torch.optim.Optimizer]:
         """A fused one counts its steps on the device: with state on the host it is none."""
@@ -217,6 +224,7 @@ class Builder:
             device=self.device,
             amp=AMP_TYPES[self.options.trainer.amp],
             progress=progress,
+            ranks=self.ranks,
         )
 
     def source(self, row: Round, volumes: Sequence[StoredVolume], cases: Sequence[Case]) -> PatchLoader:
@@ -240,6 +248,8 @@ class Builder:
             ledger=self.ledger,
             names=[f"{case.hospital} {identity.of(case)}" for case in cases],
             patients=list(map(self._patient, cases)),
+            rank=self.ranks.rank,
+            ranks=self.ranks.size,
         )
 
     def _bind_augmentation(self, spacing: Sequence[float] | None) -> None:
@@ -288,6 +298,7 @@ class Builder:
             exemplar_files=self.exemplar_files,
             exemplar_tier=self.options.exemplar_tier,
             arrivals=[_arrival(row) for row in self.rounds],
+            ranks=self.ranks,
         )
         for place, plugin in enumerate(self.plugins):
             plugin.check_others([other for other in self.plugins if other is not plugin])

@@ -34,30 +34,32 @@ class Patches:
         known = [count for count in told if count is not None]
         return cls(learner.drawn, learner.again, sum(known) if len(known) == len(told) else None)
 
-    def costs(self, before: Patches) -> dict[str, int | None]:
-        """`patches` new ones, and `seen_again`, between then and now."""
-        again = self.again - before.again
-        replayed = (
-            None if self.replayed is None or before.replayed is None else self.replayed - before.replayed
-        )
+    def minus(self, other: Patches) -> Patches:
+        """Those that came since."""
+        unknown = self.replayed is None or other.replayed is None
+        replayed = None if unknown else (self.replayed or 0) - (other.replayed or 0)
+        return Patches(self.drawn - other.drawn, self.again - other.again, replayed)
+
+    def costs(self) -> dict[str, int | None]:
+        """`patches` new ones, and `seen_again`."""
         return {
-            "patches": self.drawn - before.drawn - again,
-            "seen_again": None if replayed is None else again + replayed,
+            "patches": self.drawn - self.again,
+            "seen_again": None if self.replayed is None else self.again + self.replayed,
         }
 
 
-def spent(learner: Learner, plugins: Sequence[StrategyPlugin], before: Patches) -> dict[str, Any]:
+def spent(learner: Learner, plugins: Sequence[StrategyPlugin], patches: Patches) -> dict[str, Any]:
     """Of an experience that has ended: `held` bytes by kind, `parameters` of the model, `patches` and `seen_again`,
     `samples_at_once` (null where whole micro-batches went through the network to its end).
 
     Args:
         learner, plugins: of the run.
-        before: as it began.
+        patches: of it.
     """
     return {
         "held": held_bytes(plugins),
         "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
-        **Patches.of(learner, plugins).costs(before),
+        **patches.costs(),
         "samples_at_once": learner.at_once,
     }
 

@@ -10,22 +10,23 @@ from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.units import format_bytes
 
 
-def place(device: str, limit: int | None) -> torch.device:
+def place(device: str, limit: int | None, ranks: int = 1) -> torch.device:
     """The device of this process; on CUDA the process may not pass `limit` bytes.
 
     Args:
         device: auto, cpu, cuda or cuda:1. With `torchrun`, `auto` and `cuda` take the local rank's GPU.
         limit: bytes of `memory.gpu`, None for all of it.
+        ranks: that work together.
 
     Raises:
-        LifelongCTError: a device that is not there, or several ranks.
+        LifelongCTError: a device that is not there, or more ranks than work together.
         LimitExceeded: the GPU is smaller than the limit.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) > ranks:
         raise LifelongCTError(
-            f"{os.environ['WORLD_SIZE']} ranks were started, this version trains on one",
+            f"{os.environ['WORLD_SIZE']} ranks were started, this works on one",
             "WORLD_SIZE",
-            "start it without torchrun; run several seeds or strategies side by side with -m",
+            "start it without torchrun; `train` takes several ranks, one run at a time",
         )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

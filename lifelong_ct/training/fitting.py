@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.core.ranks import Ranks
 from lifelong_ct.training.out_of_memory import is_out_of_memory
 from lifelong_ct.training.undoing import mark
 
@@ -28,6 +29,7 @@ class Fitting:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     device: torch.device
+    ranks: Ranks
     clock: Any
     accumulate: int
     mb_output: Any
@@ -43,8 +45,8 @@ class Fitting:
             try:
                 return work()
             except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
+                if not is_out_of_memory(error) or self.ranks.size > 1:
+                    raise  # the other ranks do not make this step again, and wait for what it sends
                 self._halve(error)
             undo()
             self.mb_output, self.loss = None, self._make_empty_loss()

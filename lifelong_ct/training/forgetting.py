@@ -12,7 +12,7 @@ from lifelong_ct.memory import copies, rows
 from lifelong_ct.memory.files import FOLDER, ExemplarFiles
 from lifelong_ct.training import checkpoint
 from lifelong_ct.training.folder import claimed
-from lifelong_ct.training.generations import named
+from lifelong_ct.training.generations import named, written
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _from_checkpoints(
 ) -> tuple[dict[str, int], CheckpointError | None]:
     removed: dict[str, int] = {}
     problem: CheckpointError | None = None
-    for path in sorted(folder.glob("after_*")):
+    for path in written(folder):
         try:
             state = checkpoint.load(path)
         except CheckpointError as error:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lifelong_ct.avalanche_bridge import EvaluationPlugin, SupervisedPlugin
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.protocols import Batch, PatchSource
+from lifelong_ct.core.ranks import Ranks
 from lifelong_ct.core.seeding import derive_seed
 from lifelong_ct.models.restoring import fitted, structure
 from lifelong_ct.training import stepping
@@ -24,6 +25,7 @@ from lifelong_ct.training.augment import Augmentation
 from lifelong_ct.training.boundaries import Boundaries
 from lifelong_ct.training.feed import Feed, as_they_are
 from lifelong_ct.training.fitting import Fitting
+from lifelong_ct.training.group import average_gradients
 from lifelong_ct.training.out_of_memory import in_parts, loss_in_parts
 from lifelong_ct.training.precision import amp_type
 from lifelong_ct.training.supervision import supervised, taken
@@ -72,6 +74,7 @@ class Learner(Boundaries, Aside, Fitting):
         at_once, on_note: see `Fitting`.
         drawn, again: patches that training has read from hospitals so far; how many of them were of cases in `earlier`.
         earlier: digests of cases that a past experience has shown already.
+        ranks: processes that train together, each with its rows of every batch.
         source: where patches come from; a plugin may put another in its place before an experience is trained.
         boundaries: see above.
         micro_step: number of the micro-batch within the optimizer step.
@@ -129,6 +132,8 @@ class Learner(Boundaries, Aside, Fitting):
         self._deaf = [] if boundaries else list(plugins)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == "fp16")
         self.source: PatchSource | None = None
+        self.ranks = Ranks()
+        self._begin: Callable[[], int] = lambda: 0
         self.between_steps: Callable[[int], None] = lambda step: None
         self.earlier: frozenset[str] = frozenset()
         self.drawn = self.again = 0
@@ -141,9 +146,19 @@ class Learner(Boundaries, Aside, Fitting):
         self.dataloader: Iterable[Any] = []
         self.optimized_param_id: dict[str, nn.Parameter] | None = None
 
-    def learn(self, experience: Any, source: PatchSource, steps: int) -> None:
-        """Trains one experience for `steps` optimizer steps on the patches of `source`."""
-        self.source, self.steps = source, steps
+    def learn(
+        self, experience: Any, source: PatchSource, steps: int, begin: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Trains one experience for `steps` optimizer steps on the patches of `source`.
+
+        Args:
+            experience: of Avalanche.
+            source: of the patches.
+            steps: of the optimizer.
+            begin: called once the hooks before the first step have fired; it may put back the state of later, and tells
+                how many steps that has had.
+        """
+        self.source, self.steps, self._begin = source, steps, begin
         seed = derive_seed(self.seed, "experience", experience.current_experience) % 2**32
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - stock plugins draw from the global generators
@@ -177,12 +192,17 @@ class Learner(Boundaries, Aside, Fitting):
         """The source takes the place of Avalanche's loader."""
         self.dataloader = []
 
+    def _check_distributed_training_compatibility(self) -> bool:
+        """`group.check` has looked before the run; Avalanche knows its own plugins only, and prints the others."""
+        return True
+
     def training_epoch(self, **kwargs: Any) -> None:
         """All optimizer steps of one experience."""
         assert self.source is not None
-        batches = self.feed(self.source.batches(0, self.steps * self.accumulate))
+        first = self._begin()
+        batches = self.feed(self.source.batches(first * self.accumulate, self.steps * self.accumulate))
         try:
-            for step in range(self.steps):
+            for step in range(first, self.steps):
                 if self._stop_training:
                     break
                 self._set_lr(step)
@@ -212,6 +232,9 @@ class Learner(Boundaries, Aside, Fitting):
 
         losses, cases = self._fitting(gradient)
         loss = self._finite_mean(losses, cases)
+        if self.ranks.size > 1:
+            loss = sum(self.ranks.gather(loss)) / self.ranks.size
+            average_gradients(self.model, self.ranks)
         self.scaler.unscale_(self.optimizer)
         self._after_backward(**kwargs)
         self._check_gradient(cases)
@@ -272,7 +295,8 @@ class Learner(Boundaries, Aside, Fitting):
 
     def _augment(self) -> None:
         if self.augment is not None:
-            seed = derive_seed(self.seed, self.clock.train_iterations, self.micro_step)
+            other = (self.ranks.rank,) if self.ranks.size > 1 else ()
+            seed = derive_seed(self.seed, self.clock.train_iterations, self.micro_step, *other)
             self.mbatch = list(self.augment(self.mb_x, self.mb_y, seed))
         self.mb_annotated = self.mb_y
 

@@ -150,6 +150,23 @@ class TrainerOptions:
 
 
 @dataclass(frozen=True)
+class CheckpointOptions:
+    """What a kill may cost; see `conf/checkpoint/default.yaml`."""
+
+    every_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every_steps is not None:
+            _at_least_one(
+                self.every_steps, "every_steps", "checkpoint", "write a whole number from 1, or null"
+            )
+
+    def due(self, step: int, steps: int) -> bool:
+        """Whether to write one after this step of so many; the end of an experience has its own."""
+        return self.every_steps is not None and step % self.every_steps == 0 and step < steps
+
+
+@dataclass(frozen=True)
 class EvaluationOptions:
     """Scores; see `conf/evaluation/default.yaml`."""
 
@@ -239,6 +256,7 @@ class RunOptions:
         exemplar_tier: where exemplars lie, ram or disk.
         fit: what is changed so that the run fits its GPU; None where it shall not be.
         fitted: what was changed, for the results.
+        checkpoint: how often state is written within an experience.
     """
 
     strategy: str
@@ -265,6 +283,7 @@ class RunOptions:
     exemplar_tier: str = "ram"
     fit: FitOptions | None = None
     fitted: Mapping[str, Any] | None = None
+    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
 
     def __post_init__(self) -> None:
         if self.exemplar_tier not in TIERS:

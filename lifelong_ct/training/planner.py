@@ -78,7 +78,10 @@ def demands(
         channels=options.stream.channels,
     )
     caches = [Demand("ram", CACHES, reading[CACHES], "the smallest that serve")] if CACHES in reading else []
-    keep = options.trainer.keep_checkpoints + 1
+    within = (
+        0 if options.checkpoint.every_steps is None else 2
+    )  # the last one, and the one that is being written
+    keep = options.trainer.keep_checkpoints + 1 + within
     everything = [h for experience in options.stream.experiences for h in experience.hospitals]
     at_once = [everything] if options.data.keep == "all" else groups
     spacing = run_spacing(options.stream, groups[0])

@@ -14,6 +14,7 @@ from torch import nn
 
 from lifelong_ct.core.identity import Identity
 from lifelong_ct.core.ledger import Ledger
+from lifelong_ct.core.ranks import Ranks
 from lifelong_ct.core.types import Case, EvaluationRow
 from lifelong_ct.data.labels import LabelSpace
 from lifelong_ct.data.types import RawCase
@@ -79,6 +80,7 @@ class Scorer:
         device: of the model.
         amp: autocast type.
         progress: told `(text, done, total)`.
+        ranks: processes that score together, each some of the cases; all of them get all scores.
 
     Attributes:
         routing: hospital → cases of the last `score` that were routed to it, and its cases; of hospitals with one part,
@@ -98,7 +100,9 @@ class Scorer:
         device: torch.device,
         amp: torch.dtype | None = None,
         progress: Callable[[str, int, int], None] = lambda text, done, total: None,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
         self.options, self.spacing, self.label_space = options, spacing, label_space
         self.native, self.identity, self.ledger = native, identity, ledger
         self.device, self.amp, self.progress = device, amp, progress
@@ -110,24 +114,35 @@ class Scorer:
         self, model: nn.Module, after: int, hospitals: Sequence[Hospital], step: int | None = None
     ) -> list[EvaluationRow]:
         """Every metric of every annotated organ of every test case; `step`: see `EvaluationRow`."""
-        cases = [(hospital, case) for hospital in hospitals for case in hospital.test]
-        rows = []
+        every = [(hospital, case) for hospital in hospitals for case in hospital.test]
+        cases = every[self.ranks.rank :: self.ranks.size]
+        of_cases: list[list[EvaluationRow]] = []
         self.routing = {}
         self._mirroring = mirroring_of(self.options, self.label_space.channels)
         for done, (hospital, case) in enumerate(cases, start=1):
             pseudonym = self.identity.of(case)
             patient = self.identity.of_patient(hospital.name, case.patient)
             show = None if self.watch is None else partial(self.watch, hospital, pseudonym)
-            rows += [
-                EvaluationRow(
-                    after, hospital.name, pseudonym, organ, metric, value, patient, case.label_kind, step
-                )
-                for organ, metric, value in self._score_case(
-                    model, self.native(hospital, case), hospital.name, show
-                )
-            ]
+            of_cases.append(
+                [
+                    EvaluationRow(
+                        after, hospital.name, pseudonym, organ, metric, value, patient, case.label_kind, step
+                    )
+                    for organ, metric, value in self._score_case(
+                        model, self.native(hospital, case), hospital.name, show
+                    )
+                ]
+            )
             self.progress("evaluating", done, len(cases))
-        return rows
+        return self._of_all(of_cases, len(every))
+
+    def _of_all(self, own: list[list[EvaluationRow]], cases: int) -> list[EvaluationRow]:
+        """The rows of all ranks in the order of the cases; likewise what was routed."""
+        rows, routing = zip(*self.ranks.gather((own, self.routing)), strict=True)
+        hospitals = dict.fromkeys(hospital for part in routing for hospital in part)
+        pairs = {name: [part[name] for part in routing if name in part] for name in hospitals}
+        self.routing = {name: (sum(r for r, _ in p), sum(n for _, n in p)) for name, p in pairs.items()}
+        return [row for i in range(cases) for row in rows[i % len(rows)][i // len(rows)]]
 
     def _score_case(
         self, model: nn.Module, raw: RawCase, hospital: str, show: Callable[[Scored], None] | None = None

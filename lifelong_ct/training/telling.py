@@ -1,13 +1,13 @@
 """What reporters hear of a run.
 
-Events: run_started, experience_started, stage, step, note, scored, evaluated, experience_ended, run_ended; their
+Events: run_started, experience_started, stage, step, saving, note, scored, evaluated, experience_ended, run_ended; their
 fields stand where they are sent, here or in `training.run`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,11 +44,18 @@ class Teller:
         self.options, self.reporter, self.results = options, reporter, results
         self.peaks = peaks or DevicePeaks(None)
         self.peak, self._began = 0, 0.0
-        self._inner = [(0.0, 0.0)]
+        self._open: list[str] = []
+        self._mark = (0.0, 0.0)
         self._row: Round | None = None
 
-    def start(self, rounds: Sequence[Round], plugins: Iterable[StrategyPlugin], done: int) -> None:
-        """The run goes on after `done` experiences."""
+    def start(
+        self,
+        rounds: Sequence[Round],
+        plugins: Iterable[StrategyPlugin],
+        done: int,
+        within: tuple[int, int] | None = None,
+    ) -> None:
+        """The run goes on after `done` experiences, and `within` another one: its number, and its steps so far."""
         stream = self.options.stream
         self.reporter.event(
             "run_started",
@@ -60,6 +67,7 @@ class Teller:
             total_steps=sum(row.steps for row in rounds),
             config=self.options.config,
             done=done,
+            within=within,
             results=self.results.document("running"),
         )
         if self.options.data.schedule == "one_pass":
@@ -83,6 +91,16 @@ class Teller:
         self.reporter.event(
             "experience_started", after=row.after, hospital=row.name, steps=row.steps, cases=cases
         )
+
+    def saving(self) -> dict[str, Any]:
+        """A checkpoint is about to be written within an experience; what `went_on` needs."""
+        self._settle()
+        self.reporter.event("saving")
+        return {"peak": self.peak, "seconds": time.monotonic() - self._began}
+
+    def went_on(self, told: Mapping[str, Any]) -> None:
+        """The experience goes on from where `saving` told this."""
+        self.peak, self._began = int(told["peak"]), time.monotonic() - float(told["seconds"])
 
     def step(self, report: StepReport) -> None:
         """One optimizer step is done."""
@@ -132,7 +150,7 @@ class Teller:
     def broke(self, error: BaseException) -> None:
         """The run is over because of an error."""
         if isinstance(error, KeyboardInterrupt):
-            self.end("stopped", "interrupted; the same command goes on after the last finished experience")
+            self.end("stopped", "interrupted; the same command goes on from the last checkpoint")
             return
         text = str(error) if isinstance(error, LifelongCTError) else f"{type(error).__name__}: {error}"
         self.end("failed", self.options.redact(text))
@@ -148,17 +166,23 @@ class Teller:
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
         """Adds up the seconds of a kind of work, by the clock and of processors; work within other work counts once."""
-        start = time.monotonic(), time.process_time()
-        self._inner.append((0.0, 0.0))
+        start = time.monotonic()
+        self._settle()
+        self._open.append(what)
         try:
             with self.peaks.during(what):
                 yield
         finally:
             self.results.measured(self.peaks.most)
-            took = time.monotonic() - start[0], time.process_time() - start[1]
-            within, around = self._inner.pop(), self._inner.pop()
-            self._inner.append((around[0] + took[0], around[1] + took[1]))
-            self.results.seconds[what] += took[0] - within[0]
-            self.results.cpu_seconds[what] += took[1] - within[1]
-            if what == "evaluation" and len(self._inner) > 1:
-                self._began += took[0]  # the seconds of a step are those of training
+            self._settle()
+            self._open.pop()
+            if what == "evaluation" and self._open:
+                self._began += time.monotonic() - start  # the seconds of a step are those of training
+
+    def _settle(self) -> None:
+        """The seconds until now are those of the innermost work."""
+        now = time.monotonic(), time.process_time()
+        if self._open:
+            self.results.seconds[self._open[-1]] += now[0] - self._mark[0]
+            self.results.cpu_seconds[self._open[-1]] += now[1] - self._mark[1]
+        self._mark = now

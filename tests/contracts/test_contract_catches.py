@@ -12,6 +12,7 @@ from lifelong_ct.cli import compose
 from lifelong_ct.strategies.lwf import LwF
 from lifelong_ct.testing.holding import check_flat
 from lifelong_ct.testing.invariance import check_invariance
+from lifelong_ct.testing.midway import check_midway
 from lifelong_ct.testing.scenarios import check_online, check_unbounded
 from lifelong_ct.testing.strategies import check_arguments, check_strategy
 from lifelong_ct.testing.world import EDGE, TinyWorld
@@ -242,3 +243,39 @@ def test_a_state_that_is_not_kept_is_caught_by_the_resumed_run(
     monkeypatch.setattr(LwF, "state_dict", lambda self: {"teacher": None})
     with pytest.raises(AssertionError, match=r"other scores|other weights"):
         check_strategy("lwf", tmp_path, "strategy.plugins.0.lwf_lambda=100")
+
+
+class Counting(StrategyPlugin):
+    """Its penalty is another one with each step."""
+
+    told = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        self.steps = 0
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        squares = [p.square().sum() for p in strategy.model.parameters()]
+        strategy.loss = strategy.loss + self.steps * torch.stack(squares).sum()
+        self.steps += 1
+
+    def state_within(self) -> dict[str, Any]:
+        return {"steps": self.steps if self.told else 0}
+
+    def load_state_within(self, state: dict[str, Any], strategy: Any) -> None:
+        self.steps = state["steps"]
+
+
+class Forgetful(Counting):
+    told = False
+
+
+def test_state_within_an_experience() -> None:
+    check_midway("it", lambda: [Counting()])
+    with pytest.raises(
+        AssertionError, match="learns otherwise where it was stopped after step 1 of hospital 1"
+    ):
+        check_midway("it", lambda: [Forgetful()])

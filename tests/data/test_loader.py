@@ -67,6 +67,22 @@ def test_a_batch_that_was_handed_out_never_changes(volumes, kind):
     assert all(same(batch, loader(volumes).batch(step)) for step, batch in enumerate(kept))
 
 
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_ranks_have_the_rows_of_one_large_batch_in_turn(volumes, kind):
+    """Held-out patches are the same on all of them: the first rows."""
+    whole = loader(volumes, 6)
+    for rank in range(3):
+        mine = loader(volumes, rank=rank, ranks=3, worker_kind=kind)
+        for step, batch in enumerate(mine.batches(2, 5), start=2):
+            expected = whole.batch(step)
+            rows = slice(rank, None, 3)
+            assert torch.equal(batch.x, expected.x[rows])
+            assert torch.equal(batch.y, expected.y[rows])
+            assert batch.cases == expected.cases[rows]
+        assert torch.equal(mine.batch(7).x, whole.batch(7).x[:2])
+        assert mine.needs() == loader(volumes, worker_kind=kind).needs()
+
+
 @pytest.mark.parametrize("capacity", [0, 30_000, 1 << 22])
 def test_a_batch_is_the_same_at_any_limit(volumes, store, capacity):
     reference = [loader(volumes).batch(step) for step in range(9)]

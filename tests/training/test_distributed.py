@@ -1,11 +1,5 @@
 """Where a run computes."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -76,32 +70,11 @@ def test_what_is_not_there_is_refused(capped: list[tuple[float, int]]) -> None:
     assert capped == []
 
 
-def test_several_ranks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_ranks_than_work_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert place("cpu", None) == torch.device("cpu")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(LifelongCTError, match="2 ranks were started") as error:
         place("cpu", None)
     assert error.value.where == "WORLD_SIZE"
-
-
-@pytest.mark.slow
-def test_torchrun_with_two_ranks_is_one_error_and_no_traceback(tmp_path: Path) -> None:
-    """Both ranks end; neither waits for the other."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = "import sys; from lifelong_ct.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    (tmp_path / "run.py").write_text(code)
-    args = [f"paths.{name}={tmp_path / name}" for name in ("runs", "state", "store")]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
-    done = subprocess.run(
-        [*torchrun, str(tmp_path / "run.py"), "debug=tiny", "reporter=quiet", *args],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode != 0
-    assert "ranks were started" in done.stderr
-    assert not list(tmp_path.rglob("after_*"))
+    assert place("cpu", None, ranks=2) == torch.device("cpu")

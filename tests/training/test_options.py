@@ -8,7 +8,13 @@ import torch
 from omegaconf import OmegaConf
 
 from lifelong_ct.core.errors import LifelongCTError
-from lifelong_ct.training.options import DataOptions, EvaluationOptions, Requires, TrainerOptions
+from lifelong_ct.training.options import (
+    CheckpointOptions,
+    DataOptions,
+    EvaluationOptions,
+    Requires,
+    TrainerOptions,
+)
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -49,6 +55,7 @@ def test_the_last_experience_is_always_scored(schedule, due):
         *((partial(evaluation, schedule=value), "evaluation.schedule") for value in ("never", 0, -2, 1.5, None)),
         *((partial(trainer, stop_after=value), "trainer.stop_after") for value in (0, -1, "x", 1.5)),
         *((partial(trainer, clip=value), "trainer.clip") for value in (0, -1.0, "x", float("nan"))),
+        *((partial(CheckpointOptions, value), "checkpoint.every_steps") for value in (0, -1, "x", 1.5, True)),
         (partial(trainer, reset_optimizer="maybe"), "trainer.reset_optimizer"),
         (partial(trainer, channels_last="maybe"), "trainer.channels_last"),
         (partial(trainer, fused="maybe"), "trainer.fused"),

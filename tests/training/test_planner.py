@@ -26,7 +26,7 @@ from lifelong_ct.memory.selection.reservoir import Reservoir
 from lifelong_ct.models.segmentation import SegmentationModel
 from lifelong_ct.strategies.replay import Replay
 from lifelong_ct.training import planner
-from lifelong_ct.training.options import DataOptions, Requires
+from lifelong_ct.training.options import CheckpointOptions, DataOptions, Requires
 from lifelong_ct.training.planner import Demand
 from lifelong_ct.training.run import Run
 
@@ -80,6 +80,11 @@ def test_every_demand_by_hand(tmp_path):
         ("ram", "Greedy"): 300,
     }
     assert planner.parameter_bytes(model()) == WEIGHTS - 4 * 2 * 5
+    opts = replace(opts, checkpoint=CheckpointOptions(every_steps=7))
+    found = planner.demands(opts, [[h] for h in made.hospitals], plugins)
+    assert rows(found)["disk", "checkpoints"] == 4 * (
+        3 * WEIGHTS + 300 + MIB
+    )  # two of them within an experience
 
 
 def test_exemplars_on_disk_are_named_by_checkpoints_and_not_held(tmp_path):
