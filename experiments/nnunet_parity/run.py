@@ -1,4 +1,5 @@
-"""`naive` on one hospital against nnU-Net v2 from its own package, on the CPU: the same plan, patch, steps and seeds.
+"""`naive` on one hospital against nnU-Net v2 from its own package, on the CPU: the same plan, first weights, patches, steps
+and seeds.
 
 pip install nnunetv2
 python experiments/nnunet_parity/run.py --seeds 0,1,2 --out experiments/nnunet_parity
@@ -11,7 +12,8 @@ import csv
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,23 @@ import nibabel as nib
 import numpy as np
 import torch
 import yaml
+from torch import Tensor
 
-from lifelong_ct.cli.main import main as lifelong_ct
+from lifelong_ct.cli import compose
+from lifelong_ct.cli.build import Blueprint
+from lifelong_ct.core.protocols import Batch
 from lifelong_ct.data.layouts.phantom import PhantomLayout
 from lifelong_ct.evaluation.cases import score_case
 from lifelong_ct.evaluation.dice import Dice
+from lifelong_ct.training.group import Silent
+from lifelong_ct.training.run import Run
 
 NAME = "Dataset001_Usual"
 TRAIN, TEST = 16, 8
 PATCH = [32, 32, 32]
 FEATURES = [8, 16, 32, 64]
-PER_EPOCH = 50
-"""Steps after which nnU-Net lowers its learning rate; ours falls with every step."""
+PER_EPOCH = 100
+"""Steps of what nnU-Net calls an epoch."""
 Score = tuple[str, str, float]
 """Case, organ, Dice."""
 COLUMNS = ("arm", "seed", "patient", "organ", "dice", "steps", "seconds")
@@ -102,25 +109,114 @@ def _save(voxels: Any, affine: Any, path: Path) -> None:
     nib.save(nib.Nifti1Image(voxels, affine), path)
 
 
-def theirs(files: Files, seed: int, steps: int) -> Iterator[Score]:
-    """nnU-Net's trainer with AdamW, without augmentation and deep supervision, and its predictor."""
+class Recorded(Run):
+    """A run that keeps what its network began with and what it was shown."""
+
+    def _build(self) -> None:
+        super()._build()
+        made = self.builder.source
+
+        def kept(*given: Any) -> Any:
+            self.learner.model.grow(self.space.width)
+            self.first = {name: value.clone() for name, value in self.learner.model.state_dict().items()}
+            self.shown = Shown(made(*given))
+            return self.shown
+
+        self.builder.source = kept  # type: ignore[assignment,method-assign]
+
+
+class Shown:
+    """A patch source that keeps its batches.
+
+    Args:
+        source: of the patches.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self.source, self.kept = source, list[tuple[Tensor, Tensor]]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Those of the source."""
+        for batch in self.source.batches(start, stop):
+            self.kept.append((batch.x.clone(), batch.y.clone()))
+            yield batch
+
+
+def ours(files: Files, seed: int, steps: int) -> tuple[Recorded, list[Score]]:
+    """`strategy=naive`, and the scores that it leaves."""
+    conf = files.work / "conf"
+    hospital = {"name": "usual", "layout": "nnunet", "root": str(files.root), "sharing": "patches"}
+    stream = {
+        "_target_": "lifelong_ct.streams.domain_incremental.DomainIncremental", "name": "parity",
+        "synthetic": True, "organs": list(files.organs), "spacing": HOSPITAL["scanner"]["spacing"],
+        "patch": PATCH, "steps": steps, "exemplars": 0, "hospitals": [hospital], "unseen": [], "order": None,
+        "first": None, "limit": None,
+    }  # fmt: skip
+    (conf / "stream").mkdir(parents=True, exist_ok=True)
+    (conf / "stream" / "parity.yaml").write_text(yaml.safe_dump(stream))
+    overrides = [
+        "model=nnunet", f"model.plans={files.plans}", "stream=parity", "--config-dir", str(conf),
+        "strategy=naive", f"seed={seed}", "trainer.batch_size=2", "trainer.clip=12", "augment=none",
+        "trainer.schedule=poly", "trainer.optimizer.weight_decay=3e-5", "+trainer.optimizer.amsgrad=true",
+        "data.schedule=with_replacement", "data.foreground=0.5", "evaluation.overlap=0.5",
+        "evaluation.schedule=final", f"paths.state={files.work / 'state'}", f"paths.store={files.work / 'store'}",
+        f"paths.run={files.work / 'runs' / f'naive-s{seed}-{steps}'}",
+    ]  # fmt: skip
+    request = compose.parse(overrides)
+    run = Recorded(Blueprint(compose.compose(request), request.overrides).options(), Silent())
+    run.execute()
+    matrix = run.results.matrix
+    return run, [
+        (row.case, row.organ, row.value)
+        for row in matrix.rows()
+        if row.after == matrix.last and row.metric == "dice" and row.value is not None
+    ]
+
+
+def theirs(files: Files, seed: int, steps: int, run: Recorded) -> Iterator[Score]:
+    """nnU-Net's trainer with AdamW, without deep supervision, from the first weights of `run` and on its patches; and
+    nnU-Net's predictor."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-    from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import (
-        nnUNetTrainerNoDA,
-    )
     from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import nnUNetTrainerAdam
 
-    class Trainer(nnUNetTrainerNoDA, nnUNetTrainerAdam):
-        pass
+    model: Any = run.learner.model
 
-    os.environ |= {"nnUNet_n_proc_DA": "0"}  # patches are drawn in this process, from its seed
-    np.random.seed(seed)  # noqa: NPY002 - nnU-Net draws its patches from numpy's global generator
+    class Trainer(nnUNetTrainerAdam):
+        made = 0
+
+        def get_dataloaders(self) -> Any:
+            batches = [
+                {
+                    "data": model.backbone.there(model.normalise(x)),
+                    "target": model.backbone.there(y).long(),
+                }
+                for x, y in run.shown.kept
+            ]
+            return iter(batches), cycle(batches)
+
+        def train_step(self, batch: dict[str, Any]) -> Any:
+            for (
+                group
+            ) in self.optimizer.param_groups:  # with every step, as ours; nnU-Net does with every epoch
+                group["lr"] = self.initial_lr * (1 - self.made / steps) ** 0.9
+            self.made += 1
+            return super().train_step(batch)
+
+        def on_train_end(self) -> None:
+            """Nothing is saved."""
+
+    np.random.seed(seed)  # noqa: NPY002 - nnU-Net draws from numpy's global generator
     torch.manual_seed(seed)
     plans = json.loads(files.plans.read_text()) | {"continue_training": False}
     dataset = json.loads((files.root / "dataset.json").read_text())
     trainer = Trainer(plans, "3d_fullres", "all", dataset, torch.device("cpu"))
     trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = PER_EPOCH, 1
     trainer.num_epochs, trainer.enable_deep_supervision = steps // PER_EPOCH, False
+    trainer.initialize()
+    trainer.network.load_state_dict(_named_as_theirs(run.first, trainer.network))
     trainer.run_training()
     predictor = nnUNetPredictor(
         tile_step_size=0.5, use_gaussian=True, use_mirroring=False, device=torch.device("cpu"),
@@ -143,44 +239,33 @@ def theirs(files: Files, seed: int, steps: int) -> Iterator[Score]:
                 yield case.id, organ, dice
 
 
-def ours(files: Files, seed: int, steps: int) -> Iterator[Score]:
-    """`strategy=naive` by the command, and the scores that it leaves."""
-    conf, run = files.work / "conf", files.work / "runs" / f"naive-s{seed}-{steps}"
-    hospital = {"name": "usual", "layout": "nnunet", "root": str(files.root), "sharing": "patches"}
-    stream = {
-        "_target_": "lifelong_ct.streams.domain_incremental.DomainIncremental", "name": "parity",
-        "synthetic": True, "organs": list(files.organs), "spacing": HOSPITAL["scanner"]["spacing"],
-        "patch": PATCH, "steps": steps, "exemplars": 0, "hospitals": [hospital], "unseen": [], "order": None,
-        "first": None, "limit": None,
-    }  # fmt: skip
-    (conf / "stream").mkdir(parents=True, exist_ok=True)
-    (conf / "stream" / "parity.yaml").write_text(yaml.safe_dump(stream))
-    model = ["model=nnunet", f"model.plans={files.plans}", "stream=parity", "--config-dir", str(conf),
-             f"paths.state={files.work / 'state'}"]  # fmt: skip
-    as_planned = [
-        "trainer.batch_size=2", "trainer.clip=12", "trainer.augment=null", "trainer.schedule=poly",
-        "trainer.optimizer.weight_decay=3e-5", "+trainer.optimizer.amsgrad=true",
-        "data.schedule=with_replacement", "data.foreground=0.5", "evaluation.overlap=0.5",
-        "evaluation.schedule=final", "reporter=quiet", "reporter.wandb.enabled=false",
-    ]  # fmt: skip
-    place = [f"paths.run={run}", f"paths.store={files.work / 'store'}"]
-    if lifelong_ct([*model, *as_planned, *place, "strategy=naive", f"seed={seed}"]):
-        raise SystemExit("the run ended with an error")
-    with open(run / "cases.csv", newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["dice"]:
-                yield row["case"], row["organ"], float(row["dice"])
+def _named_as_theirs(own: Mapping[str, Tensor], network: Any) -> dict[str, Tensor]:
+    """Weights of our model under the names of nnU-Net's network, which has most of them under several."""
+    last = len(network.decoder.seg_layers) - 1
+    head = {f"decoder.seg_layers.{last}.{part}": own[f"head.{part}"] for part in ("weight", "bias")}
+    ours = {name.removeprefix("backbone.network."): value for name, value in own.items()}
+    same = {
+        id(value): ours[name] for name, value in network.state_dict(keep_vars=True).items() if name in ours
+    }
+    found = network.state_dict(keep_vars=True)
+    return {name: head.get(name, same.get(id(value), value.detach())) for name, value in found.items()}
 
 
-ARMS = {"nnU-Net": theirs, "lifelong_ct": ours}
+ARMS = ("nnU-Net", "lifelong_ct")
 
 
-def rows(files: Files, arm: str, seed: int, steps: int) -> Iterator[tuple[Any, ...]]:
+def rows(files: Files, seed: int, steps: int) -> Iterator[tuple[Any, ...]]:
     """Dice of every organ of every test patient, by one function for both."""
     start = time.monotonic()
-    found = list(ARMS[arm](files, seed, steps))
+    run, found = ours(files, seed, steps)
+    yield from _told("lifelong_ct", seed, steps, found, start)
+    start = time.monotonic()
+    yield from _told("nnU-Net", seed, steps, list(theirs(files, seed, steps, run)), start)
+
+
+def _told(arm: str, seed: int, steps: int, found: list[Score], start: float) -> Iterator[tuple[Any, ...]]:
     seconds = round(time.monotonic() - start)
-    patients = list(dict.fromkeys(case for case, _, _ in found))
+    patients = sorted({case for case, _, _ in found})
     for case, organ, dice in found:
         yield arm, seed, patients.index(case), organ, round(dice, 5), steps, seconds
 
@@ -220,9 +305,8 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for seed in map(int, args.seeds.split(",")):
-            for arm in ARMS:
-                writer.writerows(rows(files, arm, seed, args.steps))
-                file.flush()
+            writer.writerows(rows(files, seed, args.steps))
+            file.flush()
     print(table(args.out / "results.csv"))
 
 

@@ -14,6 +14,7 @@ from lifelong_ct.cli.build import Blueprint
 from lifelong_ct.core.errors import LifelongCTError, LimitExceeded
 from lifelong_ct.core.units import format_bytes
 from lifelong_ct.training import planner
+from lifelong_ct.training.group import Silent
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.prediction.fallback import predict
 from lifelong_ct.training.prediction.fitting import fit, fitted
@@ -23,16 +24,6 @@ from lifelong_ct.training.run import Run
 
 CALIBRATION = 64
 """Voxels per axis of the patch that a step is timed on, at most."""
-
-
-class Silent:
-    """A reporter that says nothing."""
-
-    def event(self, name: str, **data: object) -> None:
-        """Nothing is reported: nothing runs."""
-
-    def close(self, status: str) -> None:
-        """Nothing was opened."""
 
 
 def main(args: Sequence[str]) -> int:

@@ -53,9 +53,13 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B,C,D,H,W]` → features `[B,F,D,H,W]`."""
-        x = x.flip(self._turned) if self._turned else x
-        x = self.network(x.permute(self._there)).permute(self._back)
+        x = self.network(self.there(x)).permute(self._back)
         return x.flip(self._turned) if self._turned else x
+
+    def there(self, x: Tensor) -> Tensor:
+        """`[B,C,D,H,W]` on the network's axes."""
+        x = x.flip(self._turned) if self._turned else x
+        return x.permute(self._there)
 
 
 class NnunetModel(SegmentationModel):
