@@ -11,7 +11,6 @@ with 1 where a prediction is more than 5 % below or 10 % above.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import resource
@@ -19,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -31,6 +29,7 @@ from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.evaluation.inference import evaluating
 from lifelong_ct.training.building import Builder
 from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.prediction.allocator import allocated
 from lifelong_ct.training.prediction.imagined import ImaginedPatches
 from lifelong_ct.training.prediction.rehearsal import STEPS, rehearse
 from lifelong_ct.training.rounds import rounds
@@ -67,21 +66,6 @@ def measured(network: str, strategy: str, edge: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         opts = options(network, strategy, edge, Path(folder))
         return allocated(lambda: steps(opts))
-
-
-def allocated(work: Callable[[], None]) -> int:
-    """Most bytes that PyTorch's allocator for the CPU had given at once while something ran."""
-    gc.collect()
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        work()
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    return peak
 
 
 def steps(opts: RunOptions) -> None:

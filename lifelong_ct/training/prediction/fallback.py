@@ -10,8 +10,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.training.options import RunOptions
+from lifelong_ct.training.prediction.allocator import allocated
 from lifelong_ct.training.prediction.peaks import Peak, Prediction
 from lifelong_ct.training.prediction.rehearsal import rehearse
+from lifelong_ct.training.prediction.storages import TEMPORARIES
 from lifelong_ct.training.rounds import Round
 
 NEEDS_DATA = (DataDependentOutputException, DynamicOutputShapeException)
@@ -31,10 +33,19 @@ def predict(options: RunOptions, rounds: Sequence[Round], on_cuda: bool = False)
     try:
         return rehearse(options, rounds, on_cuda)
     except NEEDS_DATA:
-        small, large = (
-            rehearse(resized(options, (n,) * 3), rounds, on_cuda, real=True) for n in _edges(options)
-        )
+        small, large = (_measured(resized(options, (n,) * 3), rounds, on_cuda) for n in _edges(options))
         return carried(small, large, options)
+
+
+def _measured(options: RunOptions, rounds: Sequence[Round], on_cuda: bool) -> Prediction:
+    """With data; what operations took inside is among the temporaries of the worst phase."""
+    found: list[Prediction] = []
+    most = allocated(lambda: found.append(rehearse(options, rounds, on_cuda, real=True)))
+    worst = found[0].worst
+    inside = max(0, most - worst.nbytes)
+    kinds = {**worst.kinds, TEMPORARIES: worst.kinds.get(TEMPORARIES, 0) + inside}
+    whole = Peak(worst.phase, worst.nbytes + inside, kinds)
+    return replace(found[0], phases=[whole if phase is worst else phase for phase in found[0].phases])
 
 
 def resized(options: RunOptions, patch: tuple[int, int, int]) -> RunOptions:
