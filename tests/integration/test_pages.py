@@ -147,12 +147,12 @@ def check_runs(place: Path, given: dict[str, str]) -> None:
     """The folders that a command of `train` leaves."""
     names = [
         given.get("paths.run") or f"runs/{given.get('stream', 'phantom')}-{strategy}-s{seed}-*"
-        for strategy in given["strategy"].split(",")
+        for strategy in given.get("strategy", "naive").split(",")
         for seed in given.get("seed", "0").split(",")
     ]
     status = "stopped" if "trainer.stop_after" in given else "finished"
     for name in names:
-        (file,) = place.glob(f"{name}/results.json")
+        file = max(place.glob(f"{name}/results.json"), key=lambda path: path.stat().st_mtime)
         assert json.loads(file.read_text())["status"] == status
         assert (file.parent / "report.html").exists()
         assert (file.parent / "tensorboard").exists() == (given.get("reporter") == "tensorboard")
