@@ -28,6 +28,7 @@ def ran(folder: Path, hospitals: int) -> dict[str, Any]:
     return results(only_run(folder))
 
 
+@pytest.mark.slow
 def test_nothing_but_metadata_grows_with_the_number_of_hospitals(tmp_path: Path) -> None:
     short, long, again = (ran(tmp_path / str(i), hospitals) for i, hospitals in enumerate((4, 12, 12)))
     for kind in ("ram", "disk", "gpu", "exemplars"):

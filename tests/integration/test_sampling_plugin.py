@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pytest
 from whole_runs import only_run, results, run_fresh
 
 POLICY = """
@@ -54,6 +55,7 @@ def test_a_policy_of_a_package_is_chosen_by_its_name_and_draws_for_processes(tmp
     assert "largest" in run_fresh(tmp_path / "runs", "--help", PYTHONPATH=path).stdout
 
 
+@pytest.mark.slow
 def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "conf" / "sampling"
     folder.mkdir(parents=True)
