@@ -163,7 +163,7 @@ class ExemplarMemory:
         same offer again changes nothing, since an exemplar is known by its content."""
         shelf, drawn = self._shelf.mark(), self.drawn
         pool, gone, nbytes, decided = self._pool, self._gone, self.nbytes, self._decided
-        keeper = dict(self._keeper)
+        keeper = self._keeper
 
         def undo() -> None:
             self.drawn = drawn
@@ -279,11 +279,13 @@ class ExemplarMemory:
         self._gone = {d.id: (d, patients[d.id]) for d in gone}
         kept = [exemplar for exemplar, stays in zip(unique, keep) if stays]
         staying = {exemplar.id for exemplar in kept} - {exemplar.id for exemplar in self._pool.kept}
+        keeper = dict(self._keeper)
         for exemplar, rank in newcomers:
-            if exemplar.id in staying and exemplar.id not in self._keeper:
-                self._keeper[exemplar.id] = rank
+            if exemplar.id in staying and exemplar.id not in keeper:
+                keeper[exemplar.id] = rank
                 if rank == self._ranks.rank:
                     self._shelf.put(exemplar.id, data[exemplar.id])
+        self._keeper = keeper
         self._keep(kept)
         self._decided = True
 
