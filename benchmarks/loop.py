@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import nn
 
-from benchmarks.overhead import Open, Patches
+from benchmarks.overhead import Open, Patches, bound, in_turns
 from lifelong_ct.avalanche_bridge import AvalancheDataset, benchmark_from_datasets
 from lifelong_ct.cli import compose
 from lifelong_ct.cli.instantiate import build
@@ -124,21 +123,10 @@ def measured(make: Callable[[], nn.Module], edge: int, pairs: int, steps: int) -
         AssertionError: they did not do the same.
     """
     ours, hand = loops(make, edge)
-    found = []
-    for i in range(pairs + 1):
-        order: tuple[Any, ...] = (ours, hand) if i % 2 else (hand, ours)
-        spent = {id(loop): loop.block(steps) / steps for loop in order}
-        found.append((spent[id(ours)], spent[id(hand)]))
+    found = [(a / steps, b / steps) for a, b in in_turns(ours, hand, pairs, steps)]
     for name, weight in ours.model.state_dict().items():
         assert torch.equal(weight, hand.model.state_dict()[name]), f"{name} differs"
-    return found[1:]
-
-
-def bound(values: list[float]) -> tuple[float, float]:
-    """Mean, and the upper end of a one-sided 95 % t interval."""
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    mean = float(np.mean(values))
-    return mean, mean + float(stats.t.ppf(0.95, len(values) - 1)) * error
+    return found
 
 
 def main() -> int:

@@ -180,20 +180,29 @@ class Found:
 def measured(strategy: str, edge: int, pairs: int, steps: int, overrides: list[str]) -> Found:
     """`pairs` ratios of blocks of `steps`, after one block to warm up."""
     without, with_it = (opened(name, edge, 4, overrides) for name in ("naive", strategy))
-    times = []
+    return summary(in_turns(without, with_it, pairs, steps), steps)
+
+
+def in_turns(one: Any, other: Any, pairs: int, steps: int) -> list[tuple[float, float]]:
+    """CPU seconds of a block of `steps` of each, `pairs` times, after one to warm up; each begins every other time."""
+    found = []
     for i in range(pairs + 1):
-        order = (without, with_it) if i % 2 else (with_it, without)
-        spent = {id(learner): learner.block(steps) for learner in order}
-        times.append((spent[id(without)], spent[id(with_it)]))
-    return summary(times[1:], steps)
+        spent = {id(each): each.block(steps) for each in ((one, other) if i % 2 else (other, one))}
+        found.append((spent[id(one)], spent[id(other)]))
+    return found[1:]
+
+
+def bound(values: list[float]) -> tuple[float, float]:
+    """Mean, and the upper end of a one-sided 95 % t interval."""
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    mean = float(np.mean(values))
+    return mean, mean + float(stats.t.ppf(0.95, len(values) - 1)) * error
 
 
 def summary(times: list[tuple[float, float]], steps: int) -> Found:
     """Of pairs of CPU seconds (without, with): geometric mean of the ratios, and the bound of a t interval."""
-    logs = [math.log(b / a) for a, b in times]
-    mean, error = float(np.mean(logs)), float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
-    bound = math.exp(mean + float(stats.t.ppf(0.95, len(logs) - 1)) * error)
-    return Found(math.exp(mean), bound, float(np.median([a for a, _ in times])) / steps * 1e3)
+    mean, most = bound([math.log(b / a) for a, b in times])
+    return Found(math.exp(mean), math.exp(most), float(np.median([a for a, _ in times])) / steps * 1e3)
 
 
 def limit(strategy: str) -> float | None:

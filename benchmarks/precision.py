@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.loop import OPTIMIZER, bound, default, hospital, opened
-from benchmarks.overhead import Open
+from benchmarks.loop import OPTIMIZER, default, hospital, opened
+from benchmarks.overhead import Open, bound, in_turns
 from lifelong_ct.core.host_memory import steady_heap
 from lifelong_ct.evaluation.resampling import PatientDraws, over_seeds
 from lifelong_ct.reporting.collecting import collect
@@ -59,12 +59,8 @@ def learner(name: str, edge: int) -> Open:
 def ratios(name: str, edge: int, pairs: int, steps: int) -> tuple[list[float], float]:
     """Of each pair after one to warm up, and the default's median seconds per step."""
     plain, other = learner("default", edge), learner(name, edge)
-    found = []
-    for i in range(pairs + 1):
-        order = (plain, other) if i % 2 else (other, plain)
-        spent = {id(each): each.block(steps) for each in order}
-        found.append((spent[id(plain)], spent[id(other)]))
-    return [b / a for a, b in found[1:]], float(np.median([a for a, _ in found[1:]])) / steps
+    found = in_turns(plain, other, pairs, steps)
+    return [b / a for a, b in found], float(np.median([a for a, _ in found])) / steps
 
 
 def steps_table(given: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ class Checkpointed(nn.Module):
             inner,
             *args,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), _counted_once(self)),
+            context_fn=lambda: (nullcontext(), counted_once(self)),
             **kwargs,
         )
 
@@ -56,7 +56,7 @@ def blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def _counted_once(block: nn.Module) -> Iterator[None]:
+def counted_once(block: nn.Module) -> Iterator[None]:
     """While a block is computed again its running statistics stay."""
     kept = [
         (buffer, buffer.clone())

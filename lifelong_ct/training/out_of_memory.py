@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 from lifelong_ct.core.errors import LifelongCTError
+from lifelong_ct.models.checkpointing import counted_once
 
 _TOLD = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
@@ -64,7 +64,7 @@ def in_parts(model: nn.Module, x: Tensor, most: int | None) -> Tensor:
     if not torch.is_grad_enabled():
         return torch.cat([model(part) for part in x.split(most)])
     return torch.cat(
-        [_again(model, part, contexts=lambda: (nullcontext(), _still(model))) for part in x.split(most)]
+        [_again(model, part, contexts=lambda: (nullcontext(), counted_once(model))) for part in x.split(most)]
     )
 
 
@@ -85,16 +85,3 @@ def _again(run: Callable[..., Tensor], *given: Tensor, contexts: Any = None) -> 
     more = {} if contexts is None else {"context_fn": contexts}
     found: Tensor = checkpoint(run, *given, use_reentrant=False, **more)
     return found
-
-
-@contextmanager
-def _still(model: nn.Module) -> Iterator[None]:
-    """Running statistics do not move a second time."""
-    moving = [(m, m.momentum) for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats]
-    for module, _ in moving:
-        module.momentum = 0.0
-    try:
-        yield
-    finally:
-        for module, momentum in moving:
-            module.momentum = momentum

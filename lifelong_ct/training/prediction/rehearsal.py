@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -38,6 +36,7 @@ from lifelong_ct.training.prediction.peaks import Peak, Prediction
 from lifelong_ct.training.prediction.storages import TEMPORARIES, Storages
 from lifelong_ct.training.prediction.workspaces import columns
 from lifelong_ct.training.rounds import Round
+from lifelong_ct.training.within import untouched
 
 STEPS = 2
 """Optimizer steps of an experience: with the second one the optimizer's state is there."""
@@ -166,7 +165,7 @@ def rehearse(
         experiences: how many, at most.
     """
     storages = Storages((lambda func, args: 0) if on_cuda else columns)
-    with _generators_kept(), ExitStack() as stack:
+    with untouched(), ExitStack() as stack:
         if not real:
             mode = FakeTensorMode(allow_non_fake_inputs=True)
             for context in (mode, Valueless(mode), staying()):
@@ -229,14 +228,3 @@ def _without_scaler(options: RunOptions) -> RunOptions:
     """With a precision that the CPU knows; both halves take the same bytes."""
     trainer = options.trainer
     return replace(options, trainer=replace(trainer, amp="bf16")) if trainer.amp == "fp16" else options
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - stock plugins draw from it
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
