@@ -15,7 +15,7 @@ from lifelong_ct.cli import compose
 from lifelong_ct.cli.build import Blueprint
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.prediction.fitting import Way, fit
-from lifelong_ct.training.prediction.reserve import CONTEXT, FRAGMENTS, WORKSPACES
+from lifelong_ct.training.prediction.reserve import STATED
 from lifelong_ct.training.rounds import rounds
 
 NETWORKS, STRATEGIES = ("unet", "segresnet", "swinunetr"), ("naive", "replay", "ewc", "lwf", "der")
@@ -26,7 +26,7 @@ TOP = f"""# Which GPU
 
 Made by `python -m benchmarks.gpu_sizes`, without a GPU: predicted, calibrated on CPU. Patches of {EDGE}\u00b3,
 `trainer.batch_size={BATCH}`, AdamW, float32, the organs of `stream=phantom`. Needed is the peak of all tensors, and a reserve:
-{CONTEXT >> 20} MiB for CUDA, {WORKSPACES >> 20} MiB for workspaces, {FRAGMENTS:.0%} of the peak for fragments. Below a size stands
+{STATED.context >> 20} MiB for CUDA, {STATED.workspaces >> 20} MiB for workspaces, {STATED.fragments:.0%} of the peak for fragments. Below a size stands
 what `lifelong-ct plan memory.gpu=8GB` would propose: the cheapest change that keeps the effective batch, \u2713 where nothing has
 to change, \u2013 where nothing helps but smaller patches. `batch_size`, `accumulate`, `checkpointing` and `optimizer_state` are keys
 of `trainer`, `exemplars_per_batch` is the strategy's.

@@ -31,6 +31,7 @@ from lifelong_ct.training.options import (
     RunOptions,
     TrainerOptions,
 )
+from lifelong_ct.training.prediction.reserve import calibrated
 
 
 class Blueprint:
@@ -125,6 +126,7 @@ class Blueprint:
             group=values.get("group"),
             sampling=self._sampling(),
             name=self.name,
+            reserve=calibrated(Path(values["paths"]["state"])),
         )
 
     def _sampling(self) -> SamplingPolicy:

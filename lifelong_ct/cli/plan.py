@@ -19,7 +19,6 @@ from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.prediction.fallback import predict
 from lifelong_ct.training.prediction.fitting import fit, fitted
 from lifelong_ct.training.prediction.peaks import Prediction
-from lifelong_ct.training.prediction.reserve import reserve
 from lifelong_ct.training.run import Run
 
 CALIBRATION = 64
@@ -69,14 +68,14 @@ def _predicted(console: Console, options: RunOptions, run: Run, on_cuda: bool) -
         console.print(f"the peak of tensors is not predicted: {type(error).__name__}: {str(error)[:200]}")
         return
     console.print(plan_tables.phases(found))
-    console.print(plan_tables.kinds(found, on_cuda))
+    console.print(plan_tables.kinds(found, options.reserve if on_cuda else None))
     limit = run.ledger.limits["gpu"]
     if limit is not None and on_cuda:
         _check(console, options, run, found, limit)
 
 
 def _check(console: Console, options: RunOptions, run: Run, found: Prediction, limit: int) -> None:
-    needed = found.peak + reserve(found.peak)
+    needed = found.peak + options.reserve.beside(found.peak)
     if needed <= limit:
         console.print(f"margin to memory.gpu: {format_bytes(limit - needed)} of {format_bytes(limit)}")
         return

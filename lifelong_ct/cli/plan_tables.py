@@ -11,7 +11,7 @@ from lifelong_ct.core.units import format_bytes
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.planner import LEAST_SHARE, Demand, least_bytes
 from lifelong_ct.training.prediction.peaks import Prediction
-from lifelong_ct.training.prediction.reserve import CALIBRATED, CONTEXT, FRAGMENTS, WORKSPACES, reserve
+from lifelong_ct.training.prediction.reserve import Reserve
 from lifelong_ct.training.spacing import run_spacing
 
 
@@ -43,20 +43,20 @@ def phases(found: Prediction) -> Table:
     return table
 
 
-def kinds(found: Prediction, on_cuda: bool) -> Table:
-    """What the worst phase is made of, and the reserve of a GPU."""
+def kinds(found: Prediction, reserve: Reserve | None) -> Table:
+    """What the worst phase is made of, and the reserve where a GPU is meant."""
     table = Table("kind", "bytes", "share", title=f"the peak by kind: {found.worst.phase}")
-    whole = found.peak + (reserve(found.peak) if on_cuda else 0)
+    whole = found.peak + (reserve.beside(found.peak) if reserve else 0)
     rows = [*found.kinds.items()]
-    if on_cuda:
+    if reserve:
         rows += [
-            ("reserve: context", CONTEXT),
-            ("reserve: workspaces", WORKSPACES),
-            (f"reserve: fragments, {FRAGMENTS:.0%}", int(FRAGMENTS * found.peak)),
+            ("reserve: context", reserve.context),
+            ("reserve: workspaces", reserve.workspaces),
+            (f"reserve: fragments, {reserve.fragments:.0%}", int(reserve.fragments * found.peak)),
         ]
     for kind, nbytes in rows:
         table.add_row(kind, format_bytes(nbytes), f"{nbytes / whole:.0%}")
-    table.add_row("together", format_bytes(whole), CALIBRATED if on_cuda else "")
+    table.add_row("together", format_bytes(whole), reserve.told if reserve else "")
     return table
 
 

@@ -94,7 +94,9 @@ def _train(blueprint: Blueprint, ranks: Ranks) -> dict[str, Any]:
         reporters.event("run_ended", **_failure(blueprint, error, status))
         reporters.close(status)
         raise
-    return run.execute()
+    results = run.execute()
+    run.calibrate(Path(values["paths"]["state"]))
+    return results
 
 
 def _failure(blueprint: Blueprint, error: Exception, status: str) -> dict[str, Any]:

@@ -42,17 +42,23 @@ class OnlineEWC(QuadraticPenalty):
         gamma: γ, how much of the old importance stays.
         patches: patches of the experience that estimate F_new.
         fisher: empirical, sampled or loss_gradient.
+        precision: of F, see `QuadraticPenalty`.
     """
 
     title = "EWC"
 
     def __init__(
-        self, ewc_lambda: float, gamma: float = 1.0, patches: int = 32, fisher: str = "loss_gradient"
+        self,
+        ewc_lambda: float,
+        gamma: float = 1.0,
+        patches: int = 32,
+        fisher: str = "loss_gradient",
+        precision: str = "fp32",
     ) -> None:
         check_numbers(ewc_lambda=ewc_lambda, gamma=gamma)
         if fisher not in FISHERS:
             raise LifelongCTError(f"fisher={fisher!r}", "strategy.plugins", f"use {', '.join(FISHERS)}")
-        super().__init__(ewc_lambda / 2)
+        super().__init__(ewc_lambda / 2, precision)
         self.patches = whole(patches, "strategy.plugins.patches", 1)
         self.gamma, self.fisher = gamma, fisher
 

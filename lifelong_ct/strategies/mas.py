@@ -27,13 +27,16 @@ class MAS(QuadraticPenalty):
         mas_lambda: λ.
         alpha: None for the sum, else Ω ← α Ω + (1 - α) Ω_new, which does not grow with the number of hospitals.
         patches: patches of the experience that estimate Ω_new.
+        precision: of Ω, see `QuadraticPenalty`.
     """
 
     title = "MAS"
 
-    def __init__(self, mas_lambda: float, alpha: float | None = None, patches: int = 32) -> None:
+    def __init__(
+        self, mas_lambda: float, alpha: float | None = None, patches: int = 32, precision: str = "fp32"
+    ) -> None:
         check_numbers(mas_lambda=mas_lambda)
-        super().__init__(mas_lambda)
+        super().__init__(mas_lambda, precision)
         self.alpha = None if alpha is None else between(alpha, "strategy.plugins.alpha", 0.0, 1.0)
         self.patches = whole(patches, "strategy.plugins.patches", 1)
 

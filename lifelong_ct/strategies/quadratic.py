@@ -9,19 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin, tensor_bytes
+from lifelong_ct.core.errors import LifelongCTError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class QuadraticPenalty(StrategyPlugin):
     """Base of methods that add strength · Σ Ω (θ - θ*)² to the loss and differ in the importances Ω ≥ 0.
 
     The gradient is known, so no graph is built for it. A head may have grown since θ*: its old rows are held,
-    its new ones are free. Bytes: Ω and θ*, two copies of the parameters.
+    its new ones are free. Bytes: Ω and θ*, two copies of the parameters; with Ω in bf16 one and a half.
 
     Args:
         strength: factor of the sum, at least 0.
+        precision: that Ω is held in between experiences, fp32 or bf16: 8 bits of each, rounded once per experience.
+            What is computed with it is computed in float32. θ* stays as the weights are: rounding it would pull them.
+
+    Raises:
+        LifelongCTError: another precision.
 
     Attributes:
-        importance, anchor: Ω and θ* by the parameter's name, float; empty before the first consolidation.
+        importance, anchor: Ω and θ* by the parameter's name; empty before the first consolidation.
         pull: Ω (θ - θ*) at the present weights, by name; there from `before_backward` to `after_update`. The penalty's
             gradient is 2 · strength times it.
     """
@@ -29,9 +37,13 @@ class QuadraticPenalty(StrategyPlugin):
     title = "penalty"
     distributed = True
 
-    def __init__(self, strength: float) -> None:
+    def __init__(self, strength: float, precision: str = "fp32") -> None:
         super().__init__()
-        self.strength = strength
+        if precision not in PRECISIONS:
+            raise LifelongCTError(
+                f"precision={precision!r}", "strategy.plugins", f"use {' or '.join(PRECISIONS)}"
+            )
+        self.strength, self.held_as = strength, PRECISIONS[precision]
         self.importance: dict[str, Tensor] = {}
         self.anchor: dict[str, Tensor] = {}
         self.pull: dict[str, Tensor] = {}
@@ -71,7 +83,7 @@ class QuadraticPenalty(StrategyPlugin):
     def consolidate(self, model: nn.Module, importance: dict[str, Tensor]) -> None:
         """From now on these importances, around the weights of now."""
         self.admit(model)
-        self.importance = importance
+        self.importance = {name: omega.to(self.held_as) for name, omega in importance.items()}
         self.anchor = {name: p.detach().clone() for name, p in model.named_parameters()}
 
     def admit(self, model: nn.Module) -> None:
@@ -79,7 +91,7 @@ class QuadraticPenalty(StrategyPlugin):
         self._admit(dict(model.named_parameters()))
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
-        return {"gpu": 2 * model_bytes}
+        return {"gpu": self._omega_bytes(model_bytes) + model_bytes}
 
     def state_dict(self) -> dict[str, Any]:
         return {"importance": dict(self.importance), "anchor": dict(self.anchor)}
@@ -96,8 +108,13 @@ class QuadraticPenalty(StrategyPlugin):
         return {"gpu": tensor_bytes(self.state_dict())}
 
     def _admit(self, parameters: Mapping[str, Tensor]) -> None:
-        for what in ("importance", "anchor"):
-            self.context.ledger.admit("gpu", f"{self.title} {what}", tensor_bytes(dict(parameters)))
+        nbytes = tensor_bytes(dict(parameters))
+        for what, held in (("importance", self._omega_bytes(nbytes)), ("anchor", nbytes)):
+            self.context.ledger.admit("gpu", f"{self.title} {what}", held)
+
+    def _omega_bytes(self, model_bytes: int) -> int:
+        """Of float32 parameters of so many bytes."""
+        return model_bytes * self.held_as.itemsize // 4
 
 
 class _Known(torch.autograd.Function):

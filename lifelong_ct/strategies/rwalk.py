@@ -39,19 +39,25 @@ class RWalk(QuadraticPenalty):
         alpha: α, the weight of the newest gradient, above 0 and at most 1.
         window: optimizer steps between two updates of the score.
         damping: ε, above 0.
+        precision: of Ω, see `QuadraticPenalty`; F and s, which go on, stay in float32.
     """
 
     title = "RWalk"
     reads_gradient = True
 
     def __init__(
-        self, rwalk_lambda: float, alpha: float = 0.9, window: int = 10, damping: float = 1e-3
+        self,
+        rwalk_lambda: float,
+        alpha: float = 0.9,
+        window: int = 10,
+        damping: float = 1e-3,
+        precision: str = "fp32",
     ) -> None:
         check_numbers(rwalk_lambda=rwalk_lambda, alpha=alpha)
         check_numbers("write a damping above 0, such as 1e-3", positive=True, damping=damping)
         if not 0 < alpha <= 1:
             raise LifelongCTError(f"alpha={alpha}", "strategy.plugins", "write alpha above 0 and at most 1")
-        super().__init__(rwalk_lambda)
+        super().__init__(rwalk_lambda, precision)
         self.alpha, self.damping = alpha, damping
         self.window = whole(window, "strategy.plugins.window", 1)
         self.fisher: Weights = {}
@@ -122,7 +128,7 @@ class RWalk(QuadraticPenalty):
         self.path.restart()
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
-        return {"gpu": 9 * model_bytes}
+        return {"gpu": super().declared_bytes(model_bytes)["gpu"] + 7 * model_bytes}
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"fisher": dict(self.fisher), "score": dict(self.score)}

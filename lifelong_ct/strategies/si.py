@@ -25,15 +25,16 @@ class SI(QuadraticPenalty):
     Args:
         si_lambda: c.
         damping: ξ, above 0.
+        precision: of Ω, see `QuadraticPenalty`.
     """
 
     title = "SI"
     reads_gradient = True
 
-    def __init__(self, si_lambda: float, damping: float = 0.1) -> None:
+    def __init__(self, si_lambda: float, damping: float = 0.1, precision: str = "fp32") -> None:
         check_numbers("write numbers, c of at least 0", si_lambda=si_lambda)
         check_numbers("write a damping above 0, such as 0.1", positive=True, damping=damping)
-        super().__init__(si_lambda)
+        super().__init__(si_lambda, precision)
         self.damping = damping
         self.path: LossPath | None = None
 
@@ -69,7 +70,7 @@ class SI(QuadraticPenalty):
         self.consolidate(strategy.model, new)
 
     def declared_bytes(self, model_bytes: int) -> dict[str, int]:
-        return {"gpu": 5 * model_bytes}
+        return {"gpu": super().declared_bytes(model_bytes)["gpu"] + 3 * model_bytes}
 
     def state_within(self) -> dict[str, Any]:
         """The path so far; where it started the hook before the first step knows."""

@@ -24,6 +24,12 @@ class Statistics(Protocol):
 
     def reset(self) -> None:
         """Both begin anew, at what is held now."""
+        ...
+
+    def beside(self) -> tuple[int, str]:
+        """Bytes of the device in use that this process's allocator does not hold, other processes' included; and its
+        name."""
+        ...
 
 
 class CudaStatistics:
@@ -47,6 +53,11 @@ class CudaStatistics:
     def reset(self) -> None:
         """See `Statistics`."""
         torch.cuda.reset_peak_memory_stats(self.device)
+
+    def beside(self) -> tuple[int, str]:
+        """See `Statistics`."""
+        free, whole = torch.cuda.mem_get_info(self.device)
+        return whole - free - torch.cuda.memory_reserved(self.device), torch.cuda.get_device_name(self.device)
 
 
 class DevicePeaks:

@@ -26,6 +26,7 @@ from lifelong_ct.evaluation.mirroring import checked_axes
 from lifelong_ct.memory.shelves import TIERS
 from lifelong_ct.streams.base import Stream
 from lifelong_ct.training.augment import Augmentation
+from lifelong_ct.training.prediction.reserve import STATED, Reserve
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,7 @@ class RunOptions:
         fit: what is changed so that the run fits its GPU; None where it shall not be.
         fitted: what was changed, for the results.
         checkpoint: how often state is written within an experience.
+        reserve: what a GPU holds beside tensors.
     """
 
     strategy: str
@@ -284,6 +286,7 @@ class RunOptions:
     fit: FitOptions | None = None
     fitted: Mapping[str, Any] | None = None
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
+    reserve: Reserve = STATED
 
     def __post_init__(self) -> None:
         if self.exemplar_tier not in TIERS:

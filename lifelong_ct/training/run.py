@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from dataclasses import astuple, replace
+from pathlib import Path
 from typing import Any
 
 from lifelong_ct.avalanche_bridge.plugin import StrategyPlugin
@@ -29,6 +30,7 @@ from lifelong_ct.training.learner import StepReport
 from lifelong_ct.training.options import CheckpointOptions, RunOptions
 from lifelong_ct.training.out_of_memory import told
 from lifelong_ct.training.panel import Panel
+from lifelong_ct.training.prediction import reserve
 from lifelong_ct.training.results import Results
 from lifelong_ct.training.rounds import Round, check_open, one_pass_steps, rounds
 from lifelong_ct.training.scoring import told_routing
@@ -107,6 +109,24 @@ class Run:
             if hasattr(self, "store"):
                 self.store.close()
         return self.teller.end(status)
+
+    def calibrate(self, folder: Path) -> None:
+        """Tells `plan` what a GPU held beside the tensors that were predicted; nothing of a run that is not whole, was not
+        predicted (`memory.gpu=fit`), or had no GPU.
+
+        Args:
+            folder: `paths.state`.
+        """
+        peaks, predicted = self.teller.peaks, (self.options.fitted or {}).get("tensors")
+        if (
+            peaks.statistics is None
+            or predicted is None
+            or self.results.experiences[-1]["after"] < self.rounds[-1].after
+        ):
+            return
+        seen = reserve.measured(predicted, peaks.most, *peaks.statistics.beside())
+        if seen is not None:
+            reserve.calibrate(folder, seen)
 
     def _build(self) -> None:
         self.store = self.builder.store(self.demands())

@@ -12,6 +12,7 @@ from tiny import World
 from torch import nn
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.core.ledger import Ledger
 from lifelong_ct.strategies.ewc import OnlineEWC
 from lifelong_ct.strategies.mas import MAS
@@ -27,9 +28,13 @@ METHODS: dict[str, Callable[[], QuadraticPenalty]] = {
     "si": lambda: SI(100.0),
     "mas": lambda: MAS(100.0, patches=2),
     "rwalk": lambda: RWalk(100.0, window=2),
+    "ewc, bf16": lambda: OnlineEWC(100.0, patches=2, precision="bf16"),
+    "si, bf16": lambda: SI(100.0, precision="bf16"),
+    "mas, bf16": lambda: MAS(100.0, patches=2, precision="bf16"),
+    "rwalk, bf16": lambda: RWalk(100.0, window=2, precision="bf16"),
 }
 COPIES = {"si": (2, 5), "rwalk": (4, 9)}
-"""Of the parameters: held between experiences, and at most."""
+"""Of the parameters, with all in float32: held between experiences, and at most."""
 
 
 def plain_penalty(plugin: QuadraticPenalty, model: nn.Module) -> torch.Tensor:
@@ -77,6 +82,23 @@ def test_importances_are_not_negative_and_not_all_zero(method: str) -> None:
         assert values.isfinite().all()
 
 
+@pytest.mark.parametrize("method", ["ewc", "si", "mas", "rwalk"])
+def test_importances_in_bf16_are_those_of_float32_to_eight_bits(method: str) -> None:
+    plugins = METHODS[method](), METHODS[f"{method}, bf16"]()
+    for plugin in plugins:
+        World(plugin).learn(0, steps=5)
+    whole, rounded = plugins
+    for name, omega in whole.importance.items():
+        assert rounded.importance[name].dtype == torch.bfloat16
+        torch.testing.assert_close(rounded.importance[name].float(), omega, rtol=2**-8, atol=0)
+        assert torch.equal(rounded.anchor[name], whole.anchor[name])
+
+
+def test_another_precision_is_refused() -> None:
+    with pytest.raises(LifelongCTError, match="precision='fp16'"):
+        OnlineEWC(1.0, precision="fp16")
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_twenty_hospitals_hold_what_two_do(method: str) -> None:
     plugin, ledger = METHODS[method](), Ledger()
@@ -87,10 +109,12 @@ def test_twenty_hospitals_hold_what_two_do(method: str) -> None:
         world.learn(experience, steps=1)
         held.append((ledger.held("gpu"), plugin.held_bytes()["gpu"], checkpoint_bytes(plugin)))
     parameters = 4 * sum(p.numel() for p in world.learner.model.parameters())
-    between, most = COPIES.get(method, (2, 2))
-    assert held[1] == held[19] == (between * parameters,) * 3
-    assert plugin.declared_bytes(parameters) == {"gpu": most * parameters}
-    assert ledger.peak("gpu") == most * parameters
+    name = method.removesuffix(", bf16")
+    saved = parameters // 2 if name != method else 0
+    between, most = (copies * parameters - saved for copies in COPIES.get(name, (2, 2)))
+    assert held[1] == held[19] == (between,) * 3
+    assert plugin.declared_bytes(parameters) == {"gpu": most}
+    assert ledger.peak("gpu") == most
 
 
 def checkpoint_bytes(plugin: QuadraticPenalty) -> int:

@@ -14,7 +14,6 @@ from lifelong_ct.core.units import format_bytes
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.prediction.fallback import predict, resized
 from lifelong_ct.training.prediction.peaks import Prediction
-from lifelong_ct.training.prediction.reserve import reserve
 from lifelong_ct.training.rounds import Round
 
 PER_HALVING, PER_CHECKPOINT, PER_HOST_STATE = 0.02, 0.33, 0.15
@@ -133,7 +132,7 @@ def fit(
     """
     for way in ways(options, smaller_patch):
         prediction = predict(way.applied(options), rounds, on_cuda)
-        needed = prediction.peak + (reserve(prediction.peak) if on_cuda else 0)
+        needed = prediction.peak + (options.reserve.beside(prediction.peak) if on_cuda else 0)
         told(way, needed)
         if needed <= available:
             return Fit(way, prediction, needed, available)
@@ -178,6 +177,7 @@ def fitted(options: RunOptions, rounds: Sequence[Round], before: dict[str, Any] 
     told = {
         "available": available,
         "predicted": found.needed,
+        "tensors": found.prediction.peak,
         "way": {**vars(found.way), "patch": found.way.patch and list(found.way.patch)},
         "overrides": found.way.overrides(options),
     }
