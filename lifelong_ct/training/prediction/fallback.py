@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from lifelong_ct.core.errors import LifelongCTError
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.prediction.allocator import allocated
-from lifelong_ct.training.prediction.peaks import Peak, Prediction
+from lifelong_ct.training.prediction.peaks import Prediction
 from lifelong_ct.training.prediction.rehearsal import rehearse
 from lifelong_ct.training.prediction.storages import TEMPORARIES
 from lifelong_ct.training.rounds import Round
@@ -44,7 +44,7 @@ def _measured(options: RunOptions, rounds: Sequence[Round], on_cuda: bool) -> Pr
     worst = found[0].worst
     inside = max(0, most - worst.nbytes)
     kinds = {**worst.kinds, TEMPORARIES: worst.kinds.get(TEMPORARIES, 0) + inside}
-    whole = Peak(worst.phase, worst.nbytes + inside, kinds)
+    whole = replace(worst, nbytes=worst.nbytes + inside, kinds=kinds)
     return replace(found[0], phases=[whole if phase is worst else phase for phase in found[0].phases])
 
 
@@ -69,7 +69,7 @@ def carried(small: Prediction, large: Prediction, options: RunOptions) -> Predic
             k: max(0, int(one.kinds.get(k, 0) + share * (two.kinds.get(k, 0) - one.kinds.get(k, 0))))
             for k in names
         }
-        peaks.append(Peak(two.phase, sum(kinds.values()), kinds))
+        peaks.append(replace(two, nbytes=sum(kinds.values()), kinds=kinds))
     edges = " and ".join(f"{n}³" for n in _edges(options))
     return Prediction(peaks, large.growth, f"measured at {edges}, carried over along the voxels")
 

@@ -14,11 +14,13 @@ class Peak:
         phase: its name.
         nbytes: most bytes that tensors held in it.
         kinds: kind → bytes of it then; their sum is `nbytes`.
+        last: whether it is of the last experience that was looked at, or follows it: those of later ones are like it.
     """
 
     phase: str
     nbytes: int
     kinds: Mapping[str, int]
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,20 @@ class Prediction:
 
     @property
     def worst(self) -> Peak:
-        """The phase with the highest peak."""
-        return max(self.phases, key=lambda phase: phase.nbytes)
+        """The phase with the highest peak, as it is at the end of the stream."""
+        return max(self.phases, key=self._at_the_end)
 
     @property
     def peak(self) -> int:
         """Most bytes of the run."""
-        return self.worst.nbytes + self.growth
+        return self._at_the_end(self.worst)
 
     @property
     def kinds(self) -> dict[str, int]:
         """Kind → bytes of `peak`, the largest first."""
-        rows = {**self.worst.kinds, **({"later hospitals": self.growth} if self.growth else {})}
+        more = self.peak - self.worst.nbytes
+        rows = {**self.worst.kinds, **({"later hospitals": more} if more else {})}
         return dict(sorted(rows.items(), key=lambda row: -row[1]))
+
+    def _at_the_end(self, phase: Peak) -> int:
+        return phase.nbytes + (self.growth if phase.last else 0)

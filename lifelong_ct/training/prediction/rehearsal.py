@@ -44,7 +44,7 @@ MICRO_BATCHES = 2
 """Of a step, at most: with the second one its gradients are there."""
 HELD_OUT = 2
 """Held-out patches, at most: with the second one what the first has left is there."""
-EVALUATION = "evaluation of a window"
+TRAINING, EVALUATION = "training on hospital", "evaluation of a window"
 
 
 class Rehearsing(Learner):
@@ -70,7 +70,7 @@ class Rehearsing(Learner):
         """The steps of an experience are one phase, what follows another."""
         self.accumulate = min(self.accumulate, MICRO_BATCHES)
         self.learnt += 1
-        self.storages.begin(f"training on hospital {self.learnt}")
+        self.storages.begin(f"{TRAINING} {self.learnt}")
         with self._gradients_named():
             super().training_epoch(**kwargs)
         self.storages.begin(f"end of hospital {self.learnt}")
@@ -173,7 +173,9 @@ def rehearse(
         stack.enter_context(storages)
         kind = _Measuring if real else _Rehearsal
         growth = _run(kind, _without_scaler(options), rounds, storages, on_cuda, experiences)
-    peaks = [Peak(phase.name, phase.peak, storages.kinds(phase)) for phase in storages.phases]
+    phases = storages.phases
+    last = max(i for i, phase in enumerate(phases) if phase.name.startswith(TRAINING))
+    peaks = [Peak(p.name, p.peak, storages.kinds(p), i >= last) for i, p in enumerate(phases)]
     return Prediction(peaks, growth, "measured" if real else "rehearsed")
 
 

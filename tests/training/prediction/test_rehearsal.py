@@ -20,6 +20,7 @@ from lifelong_ct.strategies.lwf import LwF
 from lifelong_ct.strategies.replay import Replay
 from lifelong_ct.strategies.si import SI
 from lifelong_ct.training.prediction.fallback import predict, resized
+from lifelong_ct.training.prediction.peaks import Peak, Prediction
 from lifelong_ct.training.prediction.rehearsal import rehearse
 from lifelong_ct.training.rounds import rounds
 
@@ -111,6 +112,18 @@ def test_what_grows_is_predicted_for_all_hospitals(tmp_path):
     predicted = [rehearse(opts, rounds(opts)).peak for opts in (few, many)]
     assert predicted[1] - predicted[0] >= 3 * weights, "a network per hospital, and what its router declares"
     assert rehearse(many, rounds(many), experiences=5).worst.nbytes <= predicted[1] + 0.01 * weights
+
+
+def test_what_grows_later_is_not_added_to_the_first_hospitals_peak():
+    """As of adapters, whose first hospital trains the whole network."""
+    phases = [Peak("first", 100, {"gradients": 100}), Peak("second", 60, {"parameters": 60}, last=True)]
+    small, large = (Prediction(phases, growth, "") for growth in (30, 50))
+    assert (small.peak, small.worst.phase, small.kinds) == (100, "first", {"gradients": 100})
+    assert (large.peak, large.worst.phase, large.kinds) == (
+        110,
+        "second",
+        {"parameters": 60, "later hospitals": 50},
+    )
 
 
 class Choosy(StrategyPlugin):
