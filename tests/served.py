@@ -19,19 +19,23 @@ from lifelong_ct.models.segmentation import SegmentationModel
 from lifelong_ct.training import checkpoint
 
 CHANNELS = (8, 16, 32)
-SMALL = (
-    "model.features=8",
-    f"model.backbone.channels={list(CHANNELS)}".replace(" ", ""),
-    "model.backbone.strides=[2,2]",
-    "model.backbone.norm=BATCH",
-)
-"""Overrides that make the model of a checkpoint."""
 
 
-def network(organs: Sequence[str], seed: int = 0) -> SegmentationModel:
+def made_of(channels: Sequence[int]) -> tuple[str, ...]:
+    """Overrides that make the model of a checkpoint."""
+    lists = {"channels": list(channels), "strides": [2] * (len(channels) - 1)}
+    told = (f"model.backbone.{key}={value}".replace(" ", "") for key, value in lists.items())
+    return ("model.features=8", "model.backbone.norm=BATCH", *told)
+
+
+SMALL = made_of(CHANNELS)
+
+
+def network(organs: Sequence[str], seed: int = 0, channels: Sequence[int] = CHANNELS) -> SegmentationModel:
     """Random; every channel has its places, since none has higher logits than another on average."""
     torch.manual_seed(seed)
-    backbone = UNet(3, 1, 8, channels=CHANNELS, strides=(2, 2), num_res_units=0, norm="BATCH")
+    strides = (2,) * (len(channels) - 1)
+    backbone = UNet(3, 1, 8, channels=channels, strides=strides, num_res_units=0, norm="BATCH")
     model = SegmentationModel(backbone, features=8)
     model.grow(1 + len(organs))
     blobs = nn.functional.interpolate(200 * torch.randn(1, 1, 4, 4, 4), scale_factor=4)

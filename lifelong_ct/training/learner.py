@@ -200,6 +200,7 @@ class Learner(Boundaries, Aside, Fitting):
         """All optimizer steps of one experience."""
         assert self.source is not None
         first = self._begin()
+        self.model.train()
         batches = self.feed(self.source.batches(first * self.accumulate, self.steps * self.accumulate))
         try:
             for step in range(first, self.steps):
@@ -214,11 +215,12 @@ class Learner(Boundaries, Aside, Fitting):
     def _optimizer_step(self, batches: Iterator[Batch], **kwargs: Any) -> None:
         taken = [next(batches)]
         counted = self.drawn, self.again
-        self._take(taken[0], 0)
-        self._fitting(lambda: self._before_training_iteration(**kwargs))
 
         def gradient() -> tuple[list[Tensor], list[Sequence[str]]]:
-            self.model.train()
+            self._take(taken[0], 0)
+            self._before_training_iteration(**kwargs)
+            if not self.model.training:  # to say it to every module of a network takes time
+                self.model.train()
             self.optimizer.zero_grad()
             self.drawn, self.again = counted
             losses, cases = [], []

@@ -1,4 +1,4 @@
-"""`predict` on the real scans of the shared collection, with a checkpoint that is trained here on those with labels."""
+"""`predict` on the real scans of the shared collection, with checkpoints that are trained here on those with labels."""
 
 import json
 from collections.abc import Iterator
@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from scipy.spatial.transform import Rotation
-from served import geometry, millilitres, network, predict, save, table, turned
+from served import geometry, made_of, millilitres, network, predict, save, table, turned
 from torch import nn
 
 from lifelong_ct.data.images import read_image
@@ -26,10 +25,9 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SCANS = sorted(DATA.glob("*_img.nii.gz"))
 SHORT = [DATA / f"{name}_img.nii.gz" for name in ("tptbox_vert", "ts_ct_sm")]
 ORGANS = ("liver", "spleen")
-SPACING, ROI = (5.0, 5.0, 5.0), (64, 64, 64)
-FINE = (3.0, 3.0, 3.0)
+SPACING, ROI = (3.0, 3.0, 3.0), (64, 64, 64)
 """At 5 mm the labels themselves are off by up to 7 % in spleens of 52 and 124 mL."""
-STEPS, BATCH, PATCH = 800, 2, 48
+CHANNELS, STEPS, BATCH, PATCH = (16, 32, 64, 128), 600, 4, 48
 LEAST_ML, APART = 20.0, 0.05
 TURN = ((1, 2, 0), (-1, 1, -1))
 
@@ -46,74 +44,67 @@ def labelled() -> list[dict[str, Any]]:
     return [case for case in cases if "liver" in case.get("labels", ()) and len(case["files"]) == 2]
 
 
-def examples() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Image and labels of those, on the spacing of the model."""
-    for case in labelled():
-        image, label = (DATA / file["path"] for file in case["files"])
-        raw = read_image(image, case["modality"])
-        ready = prepare(raw, SPACING)
-        native = torch.from_numpy(
-            nearest(np.asarray(read_ids(label, raw).voxels), ready.shape).astype(np.int64)
+def example(case: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image and labels of one, on the spacing of the model."""
+    image, label = (DATA / file["path"] for file in case["files"])
+    raw = read_image(image, case["modality"])
+    ready = prepare(raw, SPACING)
+    native = torch.from_numpy(nearest(np.asarray(read_ids(label, raw).voxels), ready.shape).astype(np.int64))
+    y = torch.zeros(ready.shape, dtype=torch.uint8)
+    for channel, organ in enumerate(ORGANS, start=1):
+        if organ in case["labels"]:
+            y[native == case["labels"][organ]["id"]] = channel
+    return torch.from_numpy(ready.image)[None].float(), y
+
+
+def patches(x: torch.Tensor, y: torch.Tensor, rng: np.random.Generator) -> Iterator[torch.Tensor]:
+    """Around a voxel of the scan or of an organ, shifted by up to half a voxel as a resampled copy is; air beyond the scan.
+    Voxels, then labels, of a batch."""
+    x = nn.functional.pad(x, [PATCH // 2] * 6, value=-1024)
+    inside = nn.functional.pad(torch.ones_like(y), [PATCH // 2] * 6).nonzero()
+    y = nn.functional.pad(y, [PATCH // 2] * 6)
+    places = [inside, *(where for k in range(1, 1 + len(ORGANS)) if len(where := (y == k).nonzero()))]
+    both = torch.cat([x + 1024, y[None]])
+    while True:
+        made = []
+        for _ in range(BATCH):
+            where = places[rng.integers(len(places))]
+            centre = where[rng.integers(len(where))].numpy() + rng.integers(-8, 9, 3)
+            low = np.clip(centre - PATCH // 2, 0, np.array(y.shape) - PATCH)
+            made.append(both[(slice(None), *(slice(a, a + PATCH) for a in low))])
+        batch = torch.stack(made)
+        move = torch.tensor(
+            np.column_stack([np.eye(3), rng.uniform(-1, 1, 3) / PATCH])[None], dtype=torch.float32
         )
-        y = torch.zeros(ready.shape, dtype=torch.uint8)
-        for channel, organ in enumerate(ORGANS, start=1):
-            if organ in case["labels"]:
-                y[native == case["labels"][organ]["id"]] = channel
-        yield torch.from_numpy(ready.image)[None].float(), y
+        grid = nn.functional.affine_grid(move.expand(BATCH, 3, 4), [BATCH, 1, *[PATCH] * 3], False)
+        for part, how in ((batch[:, :1], "bilinear"), (batch[:, 1:], "nearest")):
+            yield nn.functional.grid_sample(part, grid, how, padding_mode="border", align_corners=False)
 
 
-def cropped(x: torch.Tensor, y: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """A patch around a voxel of the background or of an organ; air and background beyond the scan."""
-    pad = [PATCH // 2] * 6
-    x = nn.functional.pad(x, pad, value=-1024)
-    y = nn.functional.pad(y, pad, value=0)
-    where = (y == rng.integers(1 + len(ORGANS))).nonzero()
-    centre = where[rng.integers(len(where))] if len(where) else torch.tensor(y.shape) // 2
-    at = [int(np.clip(c - PATCH // 2, 0, n - PATCH)) for c, n in zip(centre, y.shape, strict=True)]
-    box = tuple(slice(a, a + PATCH) for a in at)
-    return x[(slice(None), *box)], y[box]
-
-
-def moved(x: torch.Tensor, y: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turned by up to 12° about each axis, and shifted by up to two voxels."""
-    turn = Rotation.from_euler("xyz", rng.uniform(-12, 12, 3), degrees=True).as_matrix()
-    place = np.column_stack([turn, rng.uniform(-2, 2, 3) * 2 / PATCH])
-    grid = nn.functional.affine_grid(torch.tensor(place[None], dtype=torch.float32), [1, 1, *y.shape], False)
-    x = nn.functional.grid_sample(x[None] + 1024, grid, align_corners=False)[0] - 1024  # air beyond
-    y = nn.functional.grid_sample(y[None, None].float(), grid, mode="nearest", align_corners=False)[0, 0]
-    return x, y.to(torch.uint8)
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    known, rng = list(examples()), np.random.default_rng(0)
-    model = network(ORGANS)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, STEPS)
+def learnt(x: torch.Tensor, y: torch.Tensor) -> nn.Module:
+    """A network that has seen this scan only, and knows it."""
+    rng = np.random.default_rng(0)
+    model = network(ORGANS, channels=CHANNELS).to(memory_format=torch.channels_last_3d)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=8e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 8e-3, STEPS, pct_start=0.1)
     space = LabelSpace(ORGANS)
     space.see(ORGANS)
-    loss_of = PartialDiceCE(space)
+    loss_of, drawn = PartialDiceCE(space), patches(x, y, rng)
     for _ in range(STEPS):
-        pairs = [moved(*cropped(*known[i], rng), rng) for i in rng.integers(0, len(known), BATCH)]
-        x, y = (torch.stack(parts) for parts in zip(*pairs, strict=True))
-        loss = loss_of(model(x), y[:, None])
+        voxels = (next(drawn) - 1024).contiguous(memory_format=torch.channels_last_3d)
+        loss = loss_of(model(voxels), next(drawn).to(torch.uint8))
         optimizer.zero_grad()
         loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    for organ in range(1, 1 + len(ORGANS)):
-        assert overlap(model.eval(), known, organ) > 0.7  # else it would say nothing about organs
-    return save(tmp_path_factory.mktemp("trained") / "after_001", model, ORGANS, SPACING, ROI)
-
-
-def overlap(model: nn.Module, known: list[tuple[torch.Tensor, torch.Tensor]], organ: int) -> float:
-    """Dice of all examples together."""
-    both = sizes = 0
-    for x, y in known:
-        found = predict_labels(model, x.numpy().astype(np.int16), ROI) == organ
-        both += int((found & (y.numpy() == organ)).sum())
-        sizes += int(found.sum()) + int((y == organ).sum())
-    return 2 * both / sizes
+    found = predict_labels(model.eval(), x.numpy().astype(np.int16), ROI)
+    for organ in set(range(1, 1 + len(ORGANS))) & set(y.unique().tolist()):
+        mine, theirs = found == organ, y.numpy() == organ
+        assert 2 * (mine & theirs).sum() > 0.9 * (
+            mine.sum() + theirs.sum()
+        )  # else it says nothing about organs
+    return model
 
 
 def oblique(image: nib.Nifti1Image, beyond: float) -> nib.Nifti1Image:
@@ -182,7 +173,7 @@ def test_of_an_oblique_copy_a_perfect_network_would_find_the_same_volumes(
             truth[ids == case["labels"][organ]["id"]] = channel
     nib.save(oblique(nib.load(image), 0 if modality(image) else -1024), tmp_path / "oblique.nii.gz")
     for scan in (straight, read_image(tmp_path / "oblique.nii.gz", case["modality"])):
-        ready = to_model(scan, FINE)
+        ready = to_model(scan, SPACING)
         found = to_scan(labels_to_grid(truth, straight.affine, ready.affine, ready.shape), ready, scan)
         for channel in range(1, 1 + len(ORGANS)):
             own, other = (
@@ -193,23 +184,21 @@ def test_of_an_oblique_copy_a_perfect_network_would_find_the_same_volumes(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="open: a network of a few minutes on 5 mm is off by 5 to 23 %, not within 5 %", strict=False
+@pytest.mark.parametrize(
+    "case", labelled() if SCANS else [], ids=lambda case: Path(case["files"][0]["path"]).name
 )
-@pytest.mark.parametrize("path", SCANS, ids=lambda path: path.name)
-def test_an_oblique_copy_has_the_same_volumes(path: Path, served: Path, tmp_path: Path) -> None:
+def test_an_oblique_copy_has_the_same_volumes(case: dict[str, Any], tmp_path: Path) -> None:
+    served = save(tmp_path / "after_001", learnt(*example(case)), ORGANS, SPACING, ROI)
+    path = DATA / case["files"][0]["path"]
     (tmp_path / "in").mkdir()
     scan = nib.load(path)
     nib.save(scan, tmp_path / "in" / "straight.nii.gz")
     nib.save(oblique(scan, 0 if modality(path) else -1024), tmp_path / "in" / "oblique.nii.gz")
-    assert predict(served, tmp_path / "in", tmp_path / "out", *modality(path)) == 0
+    assert predict(served, tmp_path / "in", tmp_path / "out", *made_of(CHANNELS), *modality(path)) == 0
     rows = table(tmp_path / "out" / "volumes.csv")
-    for organ in known_organs(path):
+    compared = []
+    for organ in set(ORGANS) & set(case["labels"]):
         own, other = (float(rows[name][f"{organ}_ml"]) for name in ("straight", "oblique"))
         assert own < LEAST_ML or abs(other - own) <= APART * own, (organ, own, other)
-
-
-def known_organs(path: Path) -> list[str]:
-    """Those that the scan has and the network was shown in it: what it finds elsewhere is no organ."""
-    cases = {case["files"][0]["path"]: case for case in labelled()}
-    return [organ for organ in ORGANS if organ in cases.get(path.name, {"labels": ()})["labels"]]
+        compared.append(own)
+    assert max(compared) >= LEAST_ML

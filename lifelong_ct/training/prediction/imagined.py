@@ -22,14 +22,14 @@ from lifelong_ct.memory.selection import SelectionPolicy
 
 
 class ImaginedPatches(Dataset[Any]):
-    """A hospital whose patches are empty; a dataset and a PatchSource.
+    """A hospital whose patches show nothing; a dataset and a PatchSource.
 
     Args:
         shape: of a batch, `(B, C, D, H, W)`.
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
-        self.shape = tuple(shape)
+        self.shape, self._drawn = tuple(shape), 0
         self.patients = ["patient"] * len(self)
 
     def __len__(self) -> int:
@@ -40,15 +40,18 @@ class ImaginedPatches(Dataset[Any]):
 
     def batch(self, step: int) -> Batch:
         count = self.shape[0]
+        self._drawn += 1
         return Batch(*self._made(self.shape), ["case"] * count, ["patient"] * count, [(0, 0, 0)] * count)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         return map(self.batch, range(start, stop))
 
-    @staticmethod
-    def _made(shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def _made(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         *more, _, d, h, w = shape
-        return torch.zeros(tuple(shape), dtype=torch.int16), torch.zeros(
+        value = 16 * (
+            self._drawn % 16
+        )  # HU; of two patches with the same voxels an exemplar memory keeps one
+        return torch.full(tuple(shape), value, dtype=torch.int16), torch.zeros(
             (*more, 1, d, h, w), dtype=torch.uint8
         )
 
