@@ -67,6 +67,15 @@ def linear(image: npt.NDArray[np.int16], shape: tuple[int, int, int]) -> npt.NDA
     return out.numpy()
 
 
+def between_bytes(old: Sequence[int], new: Sequence[int]) -> int:
+    """What `linear` holds beside what it takes and gives, without its slabs.
+
+    Args:
+        old, new: voxels per axis.
+    """
+    return 4 * old[0] * new[1] * new[2]
+
+
 def nearest(label: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Integers `[D, H, W]` by the nearest voxel."""
     for axis, (n, m) in enumerate(zip(shape, label.shape, strict=True)):

@@ -16,7 +16,7 @@ from lifelong_ct.core.types import Case
 from lifelong_ct.core.units import format_bytes
 from lifelong_ct.data.grids import Shape, case_affine, case_grid
 from lifelong_ct.data.loading.budget import CACHES, DECODING, QUEUE, needs
-from lifelong_ct.data.resampling import new_shape
+from lifelong_ct.data.resampling import between_bytes, new_shape
 from lifelong_ct.evaluation.inference import inference_bytes
 from lifelong_ct.evaluation.resample import upright_shape
 from lifelong_ct.streams.hospital import Hospital
@@ -133,8 +133,8 @@ def largest_evaluation(options: RunOptions, spacing: Sequence[float] | None) -> 
 def evaluation_bytes(
     shape: Sequence[int], native: Sequence[int], channels: int, width: int, options: EvaluationOptions
 ) -> int:
-    """Bytes while a case is scored: its image as int16 on its own grid and on the run's, what `predict_labels` holds,
-    and the labels on its own grid. Activations are not in it.
+    """Bytes while a case is scored: its image as int16 on its own grid and on the run's, the labels on its own grid, and
+    the more of what `predict_labels` holds and what resampling does in between. Activations are not in it.
 
     Args:
         shape: voxels per axis on the run's spacing.
@@ -147,7 +147,8 @@ def evaluation_bytes(
     if not voxels:
         return 0
     held = inference_bytes(shape, options.roi, options.overlap, options.precision, channels, width)
-    return int(held + 2 * channels * voxels + (2 * channels + 1) * own)
+    between = 0 if tuple(shape) == tuple(native) else between_bytes(native, shape)
+    return int(max(held, between) + 2 * channels * voxels + (2 * channels + 1) * own)
 
 
 def voxel_bytes(channels: int) -> int:

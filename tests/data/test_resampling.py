@@ -1,5 +1,6 @@
 """Resampling in mm, against scipy and closed forms, and slab by slab as in one piece."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from scipy import ndimage
 
 from lifelong_ct.data import resampling
-from lifelong_ct.data.resampling import linear, prepare
+from lifelong_ct.data.resampling import between_bytes, linear, prepare
 from lifelong_ct.data.types import RawCase
+from lifelong_ct.training.prediction.allocator import allocated
 
 OBLIQUE = np.array([[0, -1.5, 0, 30], [2.0, 0, 0, -7], [0, 0, 5.0, 11], [0, 0, 0, 1]])
 NEW_SPACINGS = [(1.0, 1.0, 1.0), (3.0, 1.5, 4.0), (2.0, 0.7, 20.0), (5.0, 6.0, 2.5)]
@@ -125,3 +127,13 @@ def test_slabs_are_one_piece_to_the_last_bit(slab, monkeypatch):
             torch.from_numpy(image)[None, None].float(), size=new, mode="trilinear", align_corners=False
         )
         np.testing.assert_array_equal(linear(image, new), whole[0, 0].round().to(torch.int16).numpy())
+
+
+@pytest.mark.parametrize("new", [(20, 60, 50), (90, 12, 31)])
+def test_what_it_holds_in_between_is_told(new, monkeypatch):
+    monkeypatch.setattr(resampling, "SLAB", 2000)
+    image = np.zeros((40, 30, 25), np.int16)
+    most = allocated(lambda: linear(image, new))
+    told = between_bytes(image.shape, new) + 2 * math.prod(new)
+    slab = 2 * 4 * max(60 * 50, 90 * 50)  # a row of it in and out, at least
+    assert told <= most <= told + 2 * slab

@@ -178,6 +178,13 @@ def test_an_oblique_test_case_is_planned_as_it_is_scored(tmp_path):
     assert planner.largest_evaluation(opts, None) == need
 
 
+def test_a_case_that_is_made_coarser_is_planned_with_what_resampling_holds(tmp_path):
+    """A thousandth of its slices stays: float32 of 2000 × 10 × 10 lie in between."""
+    opts = options(stream({"name": "a"}), tmp_path)
+    need = planner.evaluation_bytes((2, 10, 10), (2000, 10, 10), 1, 3, opts.evaluation)
+    assert need == 4 * 2000 * 10 * 10 + 2 * 200 + 3 * 200_000
+
+
 def broken(path: Path, how: str) -> None:
     data = path.read_bytes()
     whole = bytearray(gzip.decompress(data))
