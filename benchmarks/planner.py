@@ -68,11 +68,11 @@ def measured(network: str, strategy: str, edge: int) -> int:
         return allocated(lambda: steps(opts))
 
 
-def steps(opts: RunOptions) -> None:
-    """Two hospitals and a window, with data."""
+def steps(opts: RunOptions, device: str = "cpu") -> dict[str, torch.Tensor]:
+    """Two hospitals and a window, with data; the weights."""
     rows = rounds(opts)
     plugins = [adopt(plugin) for plugin in opts.new_plugins()]
-    builder = Builder(opts, Ledger(opts.limits), torch.device("cpu"), plugins, rows)
+    builder = Builder(opts, Ledger(opts.limits), torch.device(device), plugins, rows)
     builder.bound()
     learner = builder.learner(lambda report: None)
     builder.space.see(builder.space.organs)
@@ -80,7 +80,8 @@ def steps(opts: RunOptions) -> None:
     for experience, _ in zip(builder.stream.benchmark([patches] * len(rows)).train_stream, rows[:2]):
         learner.learn(experience, patches, STEPS)
     with evaluating(learner.model):
-        learner.model(torch.zeros((1, builder.stream.channels, *opts.evaluation.roi))).float()
+        learner.model(torch.zeros((1, builder.stream.channels, *opts.evaluation.roi), device=device)).float()
+    return dict(learner.model.state_dict())
 
 
 def child(*cell: object, verb: str) -> dict[str, float]:

@@ -107,6 +107,7 @@ class TrainerOptions:
     channels_last: bool | str = "auto"
     fused: bool | str = "auto"
     compile: bool = False
+    deterministic: bool = False
     checkpointing: bool = False
     optimizer_state: str = "device"
     stop_after: int | None = None
@@ -123,8 +124,8 @@ class TrainerOptions:
         for key in ("channels_last", "fused"):
             if getattr(self, key) != "auto":
                 _yes_or_no(getattr(self, key), key, "trainer", "use true, false or auto")
-        _yes_or_no(self.compile, "compile", "trainer")
-        _yes_or_no(self.checkpointing, "checkpointing", "trainer")
+        for key in ("compile", "deterministic", "checkpointing"):
+            _yes_or_no(getattr(self, key), key, "trainer")
         if self.optimizer_state not in ("device", "host"):
             raise LifelongCTError(
                 f"optimizer_state={self.optimizer_state!r}", "trainer.optimizer_state", "use device or host"

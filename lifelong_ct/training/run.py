@@ -22,6 +22,7 @@ from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training import midway, planner
 from lifelong_ct.training.building import Builder
 from lifelong_ct.training.costs import Patches, shown_before, spent
+from lifelong_ct.training.determinism import deterministic
 from lifelong_ct.training.device_peaks import DevicePeaks
 from lifelong_ct.training.distributed import place
 from lifelong_ct.training.generations import Generations
@@ -87,18 +88,8 @@ class Run:
         gc.collect()
         gc.freeze()  # a million objects of the libraries: `give_back` need not look at them each time
         try:
-            self._build()
-            done = self._resume()
-            if done == 0 and self._midway is None:
-                self._set_spacing(run_spacing(self.stream, self.rounds[0].hospitals))
-            self.volumes.check_sources(
-                {h.key: h for r in self.rounds if r.after > done for h in r.hospitals}.values()
-            )
-            self.teller.start(self.rounds, self.plugins, done, self._place_within())
-            self._every = self._every_steps()
-            if done == 0 and self._midway is None and self.space.channels:
-                self.teller.note(f"known before the first hospital: {', '.join(self.space.channels)}")
-            status = self._rounds(done)
+            with deterministic(self.options.trainer.deterministic):
+                status = self._whole()
         except BaseException as error:
             self.teller.broke(error)
             raise
@@ -109,6 +100,21 @@ class Run:
             if hasattr(self, "store"):
                 self.store.close()
         return self.teller.end(status)
+
+    def _whole(self) -> str:
+        """From where a checkpoint is; how it ended."""
+        self._build()
+        done = self._resume()
+        if done == 0 and self._midway is None:
+            self._set_spacing(run_spacing(self.stream, self.rounds[0].hospitals))
+        self.volumes.check_sources(
+            {h.key: h for r in self.rounds if r.after > done for h in r.hospitals}.values()
+        )
+        self.teller.start(self.rounds, self.plugins, done, self._place_within())
+        self._every = self._every_steps()
+        if done == 0 and self._midway is None and self.space.channels:
+            self.teller.note(f"known before the first hospital: {', '.join(self.space.channels)}")
+        return self._rounds(done)
 
     def calibrate(self, folder: Path) -> None:
         """Tells `plan` what a GPU held beside the tensors that were predicted; nothing of a run that is not whole, was not
