@@ -95,7 +95,8 @@ def _train(blueprint: Blueprint, ranks: Ranks) -> dict[str, Any]:
         reporters.close(status)
         raise
     results = run.execute()
-    run.calibrate(Path(values["paths"]["state"]))
+    if ranks.first:
+        run.calibrate(Path(values["paths"]["state"]))
     return results
 
 

@@ -22,7 +22,7 @@ class QuadraticPenalty(StrategyPlugin):
 
     Args:
         strength: factor of the sum, at least 0.
-        precision: that Ω is held in between experiences, fp32 or bf16: 8 bits of each, rounded once per experience.
+        precision: that Ω is held in, fp32 or bf16: rounded to 8 bits, once per experience.
             What is computed with it is computed in float32. θ* stays as the weights are: rounding it would pull them.
 
     Raises:

@@ -48,12 +48,9 @@ class ImaginedPatches(Dataset[Any]):
 
     def _made(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         *more, _, d, h, w = shape
-        value = 16 * (
-            self._drawn % 16
-        )  # HU; of two patches with the same voxels an exemplar memory keeps one
-        return torch.full(tuple(shape), value, dtype=torch.int16), torch.zeros(
-            (*more, 1, d, h, w), dtype=torch.uint8
-        )
+        hu = 16 * (self._drawn % 16)  # of patches with the same voxels an exemplar memory keeps one
+        labels = torch.zeros((*more, 1, d, h, w), dtype=torch.uint8)
+        return torch.full(tuple(shape), hu, dtype=torch.int16), labels
 
 
 class ImaginedMemory(ExemplarMemory):
