@@ -75,16 +75,18 @@ def patches(
             centre = where[rng.integers(len(where))].numpy() + rng.integers(-8, 9, 3)
             low = np.clip(centre - PATCH // 2, 0, np.array(y.shape) - PATCH)
             made.append(both[(slice(None), *(slice(a, a + PATCH) for a in low))])
-        batch = torch.stack(made)
-        for _ in range(rng.integers(3)):
-            batch = shifted(batch, rng.uniform(-1, 1, 3) / PATCH)
-        yield batch[:, :1] * rng.uniform(0.93, 1.07) + LOW, batch[:, 1:].to(torch.uint8)
+        batch, times = torch.stack(made), rng.integers(3, size=(BATCH, 1))
+        for done in range(2):
+            batch = shifted(batch, rng.uniform(-1, 1, (BATCH, 3)) / PATCH * (done < times))
+        contrast = torch.from_numpy(rng.uniform(0.93, 1.07, (BATCH, 1, 1, 1, 1))).float()
+        yield batch[:, :1] * contrast + LOW, batch[:, 1:].to(torch.uint8)
 
 
-def shifted(batch: torch.Tensor, shift: np.ndarray) -> torch.Tensor:
-    """By `PATCH / 2 · shift` voxels per axis: voxels by linear interpolation, labels the nearest."""
-    place = torch.tensor(np.column_stack([np.eye(3), shift])[None], dtype=torch.float32)
-    grid = nn.functional.affine_grid(place.expand(BATCH, 3, 4), [BATCH, 1, *[PATCH] * 3], False)
+def shifted(batch: torch.Tensor, shifts: np.ndarray) -> torch.Tensor:
+    """Each sample by `PATCH / 2 · shift` voxels per axis: voxels by linear interpolation, labels the nearest."""
+    place = np.broadcast_to(np.eye(3, 4), (BATCH, 3, 4)).astype(np.float32)
+    place[:, :, 3] = shifts
+    grid = nn.functional.affine_grid(torch.from_numpy(place), [BATCH, 1, *[PATCH] * 3], False)
     parts = zip(batch.split(1, 1), ("bilinear", "nearest"), strict=True)
     made = [nn.functional.grid_sample(p, grid, how, "border", align_corners=False) for p, how in parts]
     return torch.cat(made, 1)
