@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,6 +73,7 @@ class Isolation(StrategyPlugin):
         self._admit(strategy.model.coming_bytes(len(learnt.channels)))
         strategy.model.grow(space.width)
         strategy.model.begin(learnt, lambda: self._fresh(strategy.device))
+        gc.collect()  # a network of MONAI's refers to itself: the one that the part was made of would stay for a while
         strategy.model.to(strategy.device)
         self._account(strategy.model.grown_bytes())
 

@@ -54,7 +54,11 @@ def generators() -> list[Undo]:
 
 
 def _buffers(model: nn.Module) -> Undo:
-    kept = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    """Not of what says that it is `constant`: a model may hold the parts of all hospitals."""
+    changing = (module for module in model.modules() if not getattr(module, "constant", False))
+    kept = [
+        (buffer, buffer.detach().clone()) for module in changing for buffer in module.buffers(recurse=False)
+    ]
 
     def undo() -> None:
         with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -23,7 +24,7 @@ from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training.building import Builder
 from lifelong_ct.training.learner import Learner
 from lifelong_ct.training.options import RunOptions
-from lifelong_ct.training.planner import parameter_bytes
+from lifelong_ct.training.planner import network_bytes
 from lifelong_ct.training.prediction.imagined import (
     ImaginedContext,
     ImaginedPatches,
@@ -166,13 +167,14 @@ def rehearse(
     """
     storages = Storages((lambda func, args: 0) if on_cuda else columns)
     with untouched(), ExitStack() as stack:
+        weights = network_bytes(options)
         if not real:
             mode = FakeTensorMode(allow_non_fake_inputs=True)
             for context in (mode, Valueless(mode), staying()):
                 stack.enter_context(context)
         stack.enter_context(storages)
         kind = _Measuring if real else _Rehearsal
-        growth = _run(kind, _without_scaler(options), rounds, storages, on_cuda, experiences)
+        growth = _run(kind, _without_scaler(options), rounds, storages, on_cuda, experiences, weights)
     phases = storages.phases
     last = max(i for i, phase in enumerate(phases) if phase.name.startswith(TRAINING))
     peaks = [Peak(p.name, p.peak, storages.kinds(p), i >= last) for i, p in enumerate(phases)]
@@ -186,6 +188,7 @@ def _run(
     storages: Storages,
     on_cuda: bool,
     count: int,
+    weights: int,
 ) -> int:
     """Bytes that the plugins declare beyond what they held."""
     plugins: list[StrategyPlugin] = [adopt(plugin) for plugin in options.new_plugins()]
@@ -202,9 +205,9 @@ def _run(
     patches = ImaginedPatches((options.trainer.batch_size, stream.channels, *stream.patch))
     experiences = stream.benchmark([patches] * len(rounds)).train_stream
     for experience, _ in zip(experiences, rounds[:count]):
+        gc.collect()  # as a run does: what is gone in circles is else counted until Python looks
         learner.learn(experience, patches, STEPS)
     _evaluate(learner, options, storages)
-    weights = parameter_bytes(learner.model)
     declared = sum(plugin.declared_bytes(weights).get("gpu", 0) for plugin in plugins)
     return max(0, declared - learner.most)
 
