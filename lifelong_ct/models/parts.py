@@ -52,9 +52,11 @@ class PartedModel(nn.Module):
         learnt: what each part knows, in order; empty before the first experience.
         width: channels of the answer.
         ranking: numbers of the parts in evaluation mode.
+        parts: what each has of its own, in order.
     """
 
     kind = ""
+    parts: nn.ModuleList
 
     def __init__(self, routes: bool = True) -> None:
         super().__init__()
@@ -122,6 +124,12 @@ class PartedModel(nn.Module):
     def shared(self) -> Iterable[nn.Module]:
         """Modules whose state belongs to no single part."""
         return ()
+
+    def changing(self) -> Iterator[nn.Module]:
+        """Modules whose buffers a pass in training may change: neither those of the router nor of a part that is learnt."""
+        done = [*self.parts[:-1], *([self.router] if self.router else [])]
+        still = {module for each in done for module in each.modules()}
+        return (module for module in self.modules() if module not in still)
 
     def watch(self, images: Iterable[Tensor]) -> None:
         """The router learns the newest part's hospital from tiles `[1,C,d,h,w]` of its cases."""

@@ -34,11 +34,6 @@ class Tensors(nn.Module):
         for name, value in buffers.items():
             self.register_buffer(_key(name), value.detach().clone())
 
-    @property
-    def constant(self) -> bool:
-        """Whether no pass changes them any more."""
-        return not any(parameter.requires_grad for parameter in self.parameters())
-
     def get(self, name: str) -> Tensor:
         """A value as the network needs it."""
         if name in self.packed:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from lifelong_ct.avalanche_bridge import SupervisedPlugin
+from lifelong_ct.models.parts import PartedModel
 
 Undo = Callable[[], None]
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -54,8 +55,8 @@ def generators() -> list[Undo]:
 
 
 def _buffers(model: nn.Module) -> Undo:
-    """Not of what says that it is `constant`: a model may hold the parts of all hospitals."""
-    changing = (module for module in model.modules() if not getattr(module, "constant", False))
+    """Not of what a model holds of all hospitals."""
+    changing = model.changing() if isinstance(model, PartedModel) else model.modules()
     kept = [
         (buffer, buffer.detach().clone()) for module in changing for buffer in module.buffers(recurse=False)
     ]

@@ -1,20 +1,40 @@
 """What the mark of a step copies."""
 
 import torch
+from tiny import model
 from torch import nn
 
-from lifelong_ct.models.swapped import Tensors
+from lifelong_ct.models.parts import Learnt
+from lifelong_ct.models.swapped import SwappedModel
 from lifelong_ct.training.prediction.allocator import allocated
 from lifelong_ct.training.undoing import mark
 
 
 def test_a_part_that_is_learnt_is_not_copied_any_more() -> None:
-    part = Tensors({"weight": torch.zeros(4)}, {"mean": torch.zeros(1_000_000)})
-    model = nn.Sequential(part, nn.BatchNorm3d(1))
-    assert allocated(lambda: mark(model, [])) >= 4_000_000
-    part.requires_grad_(False)
-    assert allocated(lambda: mark(model, [])) < 100_000
-    undo = mark(model, [])
-    model[1](torch.ones(1, 1, 2, 2, 2))
+    parted = SwappedModel(model())
+    parted.begin(Learnt("first", (0, 1)), model)
+    parted.parts[0].register_buffer("large", torch.zeros(1_000_000))
+    assert allocated(lambda: mark(parted, [])) >= 4_000_000
+    parted.freeze()
+    parted.begin(Learnt("second", (0, 2)), model)
+    assert allocated(lambda: mark(parted, [])) < 100_000
+
+
+def test_neither_is_the_router() -> None:
+    parted = SwappedModel(model())
+    parted.begin(Learnt("first", (0, 1)), model)
+    parted.freeze()
+    parted.watch([torch.zeros(1, 1, 8, 8, 8)])
+    assert parted.router is not None
+    parted.router.spread = torch.zeros(1_000_000)
+    assert allocated(lambda: mark(parted, [])) < 100_000
+
+
+def test_running_statistics_come_back() -> None:
+    norm = nn.BatchNorm3d(1)
+    undo = mark(norm, [])
+    norm(torch.ones(1, 1, 2, 2, 2))
     undo()
-    assert model[1].running_mean.item() == model[1].num_batches_tracked.item() == 0
+    assert norm.running_mean is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.running_mean.item() == norm.num_batches_tracked.item() == 0
