@@ -11,8 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lifelong_ct.cli import compose
-from lifelong_ct.cli.build import Blueprint
+from benchmarks.planner import blueprint
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.prediction.fitting import Way, fit
 from lifelong_ct.training.prediction.reserve import STATED
@@ -37,11 +36,7 @@ of `trainer`, `exemplars_per_batch` is the strategy's.
 
 def options(network: str, strategy: str, folder: Path) -> RunOptions:
     """Of a run on the phantom stream."""
-    overrides = [f"model={network}", f"strategy={strategy}", f"stream.patch=[{EDGE},{EDGE},{EDGE}]"]
-    overrides += [f"trainer.batch_size={BATCH}"]
-    overrides += [f"paths.{key}={folder / key}" for key in ("runs", "store", "state")]
-    request = compose.parse(overrides)
-    return Blueprint(compose.compose(request), request.overrides).options()
+    return blueprint(strategy, EDGE, folder, f"model={network}", f"trainer.batch_size={BATCH}").options()
 
 
 def row(network: str, strategy: str) -> str:

@@ -14,23 +14,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from lifelong_ct.cli import compose
-from lifelong_ct.cli.build import Blueprint
+from benchmarks.planner import blueprint
 from lifelong_ct.cli.conf import own_folder
 from lifelong_ct.training.options import RunOptions
 from lifelong_ct.training.prediction.fallback import NEEDS_DATA
 from lifelong_ct.training.prediction.peaks import Prediction
-from lifelong_ct.training.prediction.rehearsal import rehearse
+from lifelong_ct.training.prediction.rehearsal import END, TRAINING, rehearse
 from lifelong_ct.training.rounds import Round, rounds
 
 HOSPITALS, PATCH, WITHIN = 20, 32, 0.05
-
-
-def blueprint(strategy: str, folder: Path) -> Blueprint:
-    """A stream of phantoms."""
-    wanted = ["stream=phantom_long", f"stream.first={HOSPITALS}", f"stream.patch=[{PATCH},{PATCH},{PATCH}]"]
-    wanted += [f"paths.{key}={folder / key}" for key in ("runs", "store", "state")]
-    return Blueprint(compose.compose(compose.Request([f"strategy={strategy}", *wanted])), [])
 
 
 def rehearsed(options: RunOptions, plan: Sequence[Round], count: int) -> Prediction:
@@ -43,14 +35,14 @@ def rehearsed(options: RunOptions, plan: Sequence[Round], count: int) -> Predict
 
 def needed(found: Prediction, experience: int) -> int:
     """Most bytes while it is trained and until the next one begins."""
-    names = f"training on hospital {experience}", f"end of hospital {experience}"
+    names = [f"{part} {experience}" for part in (TRAINING, END)]
     return max(phase.nbytes for phase in found.phases if phase.phase in names)
 
 
 def row(strategy: str) -> tuple[str, bool]:
     """Of the table, and whether it holds."""
     with tempfile.TemporaryDirectory() as folder:
-        made = blueprint(strategy, Path(folder))
+        made = blueprint(strategy, PATCH, Path(folder), "stream=phantom_long", f"stream.first={HOSPITALS}")
         options = made.options()
         plan = rounds(options)
         few, many = (rehearsed(options, plan, count) for count in (2, HOSPITALS))

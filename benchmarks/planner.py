@@ -42,14 +42,17 @@ UNDER, OVER = 0.95, 1.10
 SECONDS, MEMORY = 30.0, 2e9
 
 
+def blueprint(strategy: str, edge: int, folder: Path, *overrides: str) -> Blueprint:
+    """Of a run with patches of `edge`³, whose files lie in a folder."""
+    paths = [f"paths.{key}={folder / key}" for key in ("runs", "store", "state")]
+    wanted = [f"strategy={strategy}", f"stream.patch=[{edge},{edge},{edge}]", *paths, *overrides]
+    return Blueprint(compose.compose(compose.Request(wanted)), wanted)
+
+
 def options(network: str, strategy: str, edge: int, folder: Path) -> RunOptions:
     """Of a run on the phantom stream."""
-    overrides = [f"model={network}", f"strategy={strategy}", f"stream.patch=[{edge},{edge},{edge}]"]
-    overrides += [f"paths.{key}={folder / key}" for key in ("runs", "store", "state")]
-    if strategy == "ewc":
-        overrides.append("strategy.plugins.0.patches=2")
-    request = compose.parse(overrides)
-    return Blueprint(compose.compose(request), request.overrides).options()
+    few = ["strategy.plugins.0.patches=2"] if strategy == "ewc" else []
+    return blueprint(strategy, edge, folder, f"model={network}", *few).options()
 
 
 def predicted(network: str, strategy: str, edge: int) -> dict[str, float]:

@@ -107,8 +107,7 @@ def _here(device: str) -> str:
 def seconds_per_step(options: RunOptions) -> float:
     """Forward and backward passes of one optimizer step on random patches, after one to warm up; without
     the strategy's own work. One patch is timed, a large one as a smaller one, and they count by their voxels."""
-    model = options.new_model()
-    model.grow(1 + len(options.stream.label_space.organs))  # type: ignore[operator]
+    model = options.new_whole_model()
     patch = [min(n, CALIBRATION) for n in options.stream.patch]
     share = torch.Size(options.stream.patch).numel() / torch.Size(patch).numel()
     x = torch.zeros((1, options.stream.channels, *patch), dtype=torch.int16)

@@ -95,8 +95,7 @@ def _train(blueprint: Blueprint, ranks: Ranks) -> dict[str, Any]:
         reporters.close(status)
         raise
     results = run.execute()
-    if ranks.first:
-        run.calibrate(Path(values["paths"]["state"]))
+    run.calibrate(Path(values["paths"]["state"]))
     return results
 
 

@@ -102,9 +102,8 @@ def check_bytes(name: str, folder: Path, *overrides: str) -> None:
     blueprint = Blueprint(_config(name, folder, "bytes", *overrides), [])
     run = Run(blueprint.options(), make_reporters({}, folder / "bytes", blueprint.redact, None))
     run.demands()
-    model = run.options.new_model()
-    model.grow(1 + len(run.space.organs))  # type: ignore[operator]
-    declared = [plugin.declared_bytes(planner.parameter_bytes(model)) for plugin in run.plugins]
+    weights = planner.parameter_bytes(run.options.new_whole_model())
+    declared = [plugin.declared_bytes(weights) for plugin in run.plugins]
     state = checkpoint.load(newest(folder / "whole"))
     run.space.load_state_dict(state["label_space"])
     for plugin, own, limit in zip(run.plugins, state["strategy"], declared, strict=True):

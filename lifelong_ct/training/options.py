@@ -295,6 +295,12 @@ class RunOptions:
                 f"exemplar_tier={self.exemplar_tier!r} is unknown", "memory.exemplar_tier", "use ram or disk"
             )
 
+    def new_whole_model(self) -> nn.Module:
+        """A fresh model with every organ of the stream, without what a strategy adds to it."""
+        model = self.new_model()
+        model.grow(1 + len(self.stream.label_space.organs))  # type: ignore[operator]
+        return model
+
 
 def _at_least_one(value: Any, key: str, group: str, fix: str = "write a whole number from 1") -> None:
     if not _whole(value) or value < 1:

@@ -62,7 +62,7 @@ def demands(
         groups: the hospitals whose training volumes must be there at once, per round.
         plugins: of the strategy, bound.
     """
-    weights = network_bytes(options)
+    weights = parameter_bytes(options.new_whole_model())
     declared = [(type(plugin).__name__, plugin.declared_bytes(weights)) for plugin in plugins]
     # checkpoints name the exemplars that lie on disk, and hold the others
     kept = sum(own.get("gpu", 0) + own.get("ram" if "disk" in own else "exemplars", 0) for _, own in declared)
@@ -240,13 +240,6 @@ def _refusal(model: nn.Module, size: Sequence[int], channels: int) -> str | None
     finally:
         model.train(was_training)
     return None if out.shape[2:] == patch.shape[2:] else f"it answers with {list(out.shape[2:])}"
-
-
-def network_bytes(options: RunOptions) -> int:
-    """Bytes of the run's network with every organ, as methods are told them: without what they add to it."""
-    model = options.new_model()
-    model.grow(1 + len(options.stream.label_space.organs))  # type: ignore[operator]
-    return parameter_bytes(model)
 
 
 def parameter_bytes(model: nn.Module) -> int:

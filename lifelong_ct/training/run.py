@@ -118,17 +118,14 @@ class Run:
 
     def calibrate(self, folder: Path) -> None:
         """Tells `plan` what a GPU held beside the tensors that were predicted; nothing of a run that is not whole, was not
-        predicted (`memory.gpu=fit`), or had no GPU.
+        predicted (`memory.gpu=fit`), or had no GPU, and nothing from any rank but the first.
 
         Args:
             folder: `paths.state`.
         """
         peaks, predicted = self.teller.peaks, (self.options.fitted or {}).get("tensors")
-        if (
-            peaks.statistics is None
-            or predicted is None
-            or self.results.experiences[-1]["after"] < self.rounds[-1].after
-        ):
+        whole = self.results.experiences[-1]["after"] == self.rounds[-1].after
+        if not (self.ranks.first and whole) or peaks.statistics is None or predicted is None:
             return
         seen = reserve.measured(predicted, peaks.most, *peaks.statistics.beside())
         if seen is not None:

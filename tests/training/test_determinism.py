@@ -1,4 +1,4 @@
-"""The same bits every time: settings, the error of an operation that cannot, and two runs on a GPU."""
+"""The same bits every time: settings, the error of an operation that cannot."""
 
 from dataclasses import replace
 

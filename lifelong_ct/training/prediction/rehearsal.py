@@ -24,7 +24,7 @@ from lifelong_ct.streams.hospital import sees
 from lifelong_ct.training.building import Builder
 from lifelong_ct.training.learner import Learner
 from lifelong_ct.training.options import RunOptions
-from lifelong_ct.training.planner import network_bytes
+from lifelong_ct.training.planner import parameter_bytes
 from lifelong_ct.training.prediction.imagined import (
     ImaginedContext,
     ImaginedPatches,
@@ -45,7 +45,7 @@ MICRO_BATCHES = 2
 """Of a step, at most: with the second one its gradients are there."""
 HELD_OUT = 2
 """Held-out patches, at most: with the second one what the first has left is there."""
-TRAINING, EVALUATION = "training on hospital", "evaluation of a window"
+TRAINING, END, EVALUATION = "training on hospital", "end of hospital", "evaluation of a window"
 
 
 class Rehearsing(Learner):
@@ -74,7 +74,7 @@ class Rehearsing(Learner):
         self.storages.begin(f"{TRAINING} {self.learnt}")
         with self._gradients_named():
             super().training_epoch(**kwargs)
-        self.storages.begin(f"end of hospital {self.learnt}")
+        self.storages.begin(f"{END} {self.learnt}")
 
     def _before_training_exp(self, **kwargs: Any) -> None:
         super()._before_training_exp(**kwargs)
@@ -167,7 +167,7 @@ def rehearse(
     """
     storages = Storages((lambda func, args: 0) if on_cuda else columns)
     with untouched(), ExitStack() as stack:
-        weights = network_bytes(options)
+        weights = parameter_bytes(options.new_whole_model())
         if not real:
             mode = FakeTensorMode(allow_non_fake_inputs=True)
             for context in (mode, Valueless(mode), staying()):
